@@ -1,0 +1,99 @@
+/**
+ * Builds what the product runs from: the native CPU addon (where a C++ compiler is at hand) and dist/cli.js and dist/core.js, one file each, for plain Node ≥ 20.
+ * Plain JavaScript, because it is the first thing a fresh clone runs, on whatever Node is there. It fetches nothing.
+ * The rule to keep: a missing compiler is no failure; the command line then computes with the portable device and says so.
+ */
+import { existsSync, realpathSync } from "node:fs";
+import { chmod, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = path.dirname(fileURLToPath(import.meta.url));
+
+/** One sentence on what to do when this Node is too old, else null. */
+export function nodeVersionProblem(version = process.versions.node, minimum = 20) {
+  if (Number(version.split(".")[0]) >= minimum) return null;
+  return `Sparse Tuner needs Node ${minimum} or newer and this is ${version}: install a current Node from https://nodejs.org and run the same command again.`;
+}
+
+/** Compiles the addon unless asked not to; `reason` says why there is none. */
+async function buildNative() {
+  if (process.env.SPARSE_TUNER_NO_NATIVE === "1") return { reason: "SPARSE_TUNER_NO_NATIVE=1 is set" };
+  const script = new URL("src/core/devices/cpu/native/build.mjs", import.meta.url);
+  if (!existsSync(script)) return { reason: "its sources are not here" };
+  const { buildAddon } = await import(script.href);
+  return buildAddon({ log: (line) => console.error(line) });
+}
+
+/** The programs: what people run, and the core that the extension starts. */
+const bundles = { "src/core/cli.ts": "dist/cli.js", "src/core/main.ts": "dist/core.js" };
+
+async function bundlePrograms() {
+  const esbuild = await import("esbuild").catch(() => {
+    throw new Error("esbuild is not installed: run `npm ci --include=dev --include=optional` and build again.");
+  });
+  await mkdir(path.join(root, "dist"), { recursive: true });
+  const inputs = [];
+  for (const [source, outfile] of Object.entries(bundles)) inputs.push(...Object.keys(await bundle(esbuild, source, outfile)));
+  // The bundles are modules wherever dist/ is carried to.
+  await writeFile(path.join(root, "dist/package.json"), '{ "type": "module" }\n');
+  await chmod(path.join(root, "dist/cli.js"), 0o755);
+  await writeFile(path.join(root, "dist/THIRD-PARTY-LICENSES.txt"), await licencesOf(inputs));
+}
+
+/** Writes one program as one file; returns what went into it. */
+async function bundle(esbuild, source, outfile) {
+  const { metafile } = await esbuild.build({
+    absWorkingDir: root,
+    entryPoints: [source],
+    outfile,
+    bundle: true,
+    platform: "node",
+    target: "node20",
+    format: "esm",
+    // Libraries in CommonJS form call require(); an ES module has none of its own.
+    banner: { js: 'import { createRequire as createBundleRequire } from "node:module";\nconst require = createBundleRequire(import.meta.url);' },
+    // Optional engines are found at run time, where they are installed.
+    external: ["@tensorflow/*", "webgpu", "*.node"],
+    legalComments: "none",
+    metafile: true,
+    logLevel: "warning",
+  });
+  return metafile.inputs;
+}
+
+/** The licence texts of the packages that went into a bundle, which their licences ask to be passed on. */
+async function licencesOf(inputs) {
+  const packages = new Set(inputs.map((input) => /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(input)?.[1]).filter(Boolean));
+  const parts = [...packages].sort().map(async (name) => {
+    const folder = path.join(root, "node_modules", name);
+    const { version, license } = JSON.parse(await readFile(path.join(folder, "package.json"), "utf8"));
+    const file = (await readdir(folder)).find((entry) => /^licen[cs]e/i.test(entry));
+    const text = file ? await readFile(path.join(folder, file), "utf8") : "Its package holds no licence text beyond this name.";
+    return `${name} ${version} (${license})\n\n${text.trim()}\n`;
+  });
+  return (await Promise.all(parts)).join(`\n${"-".repeat(80)}\n\n`);
+}
+
+/** Builds everything; returns whether the addon is there. */
+export async function build() {
+  const native = await buildNative();
+  await bundlePrograms();
+  return native;
+}
+
+// realpath: a checkout behind a symbolic link has two names, and import.meta.url knows only the real one.
+if (process.argv[1] && fileURLToPath(import.meta.url) === realpathSync(process.argv[1])) {
+  const problem = nodeVersionProblem();
+  if (problem) {
+    console.error(problem);
+    process.exit(1);
+  }
+  try {
+    const native = await build();
+    if (native.reason) console.error(`Built without the native addon (${native.reason}); the portable device computes instead, slower.`);
+  } catch (error) {
+    console.error(`Build failed: ${error.message}`);
+    process.exit(1);
+  }
+}

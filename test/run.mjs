@@ -1,0 +1,103 @@
+/**
+ * Runs every check of the repository: build, lint and format, types, and all tests under test/. Each counts as a test; the last line is
+ * `N passed, N failed`, and the exit code is 1 when anything failed. With words as arguments only the test files whose path holds one of them run.
+ * Plain JavaScript for Node ≥ 20, because it is what finds the Node 24 that runs the TypeScript of the tests.
+ * The rule to keep: what could not run here is printed as a line `not run: …`, never passed over.
+ */
+import { spawn, spawnSync } from "node:child_process";
+import { readdirSync } from "node:fs";
+import path from "node:path";
+import { run } from "node:test";
+import { fileURLToPath } from "node:url";
+import { developmentNode } from "./developmentNode.mjs";
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
+const filters = process.argv.slice(2);
+const counts = { passed: 0, failed: 0 };
+const notRun = new Set();
+const failures = [];
+
+function report(ok, name, milliseconds, detail = "") {
+  counts[ok ? "passed" : "failed"]++;
+  console.log(`${ok ? "ok  " : "FAIL"} ${name}${milliseconds >= 500 ? ` (${(milliseconds / 1000).toFixed(1)} s)` : ""}`);
+  if (ok) return;
+  failures.push(name);
+  if (detail) console.log(detail.trimEnd().replace(/^/gm, "     "));
+}
+
+/** Runs one tool to its end and counts it as one test. */
+async function tool(name, script, args) {
+  const started = performance.now();
+  const child = spawn(process.execPath, [path.join(root, script), ...args], { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (output += text));
+  const code = await new Promise((resolve) => child.on("close", resolve).on("error", () => resolve(-1)));
+  report(code === 0, name, performance.now() - started, output);
+  if (code === 0 && /without the native addon/.test(output)) notRun.add(`not run: tests of the native addon: ${output.trim()}`);
+}
+
+/** Where a failing assertion stands and what it said, without the runner's own frames. */
+function describe(error) {
+  const cause = error?.cause ?? error;
+  const text = typeof cause === "string" ? cause : (cause?.stack ?? String(cause?.message ?? cause));
+  return text.replace(/^ +at .*(node:internal|node:async_hooks).*\n?/gm, "");
+}
+
+/** Runs the test files, two at a time, and prints every test as it ends. */
+async function tests(files) {
+  const stream = run({ files, concurrency: 2, timeout: 900_000, cwd: root });
+  const isFile = (name) => files.includes(path.resolve(root, name));
+  stream.on("test:pass", (test) => {
+    if (test.details.type === "suite") return;
+    const name = `${path.relative(root, test.file ?? "")}: ${test.name}`;
+    if (test.skip !== undefined) notRun.add(`not run: ${name}${typeof test.skip === "string" ? `: ${test.skip.replace(/^not run: /, "")}` : ""}`);
+    else if (isFile(test.name)) report(false, path.relative(root, path.resolve(root, test.name)), 0, "The file holds no test.");
+    else report(true, name, test.details.duration_ms);
+  });
+  stream.on("test:fail", (test) => {
+    const known = test.details.error?.failureType === "subtestsFailed";
+    if (test.details.type === "suite" || (known && isFile(test.name))) return;
+    report(false, `${path.relative(root, test.file ?? "")}: ${test.name}`, test.details.duration_ms, describe(test.details.error));
+  });
+  const collect = ({ message }) => {
+    for (const line of message.split("\n")) if (/^\s*(# )?not run: /.test(line)) notRun.add(line.trim().replace(/^# /, ""));
+  };
+  stream.on("test:stdout", collect);
+  stream.on("test:diagnostic", collect);
+  // A crash of a test file explains itself on its standard error.
+  stream.on("test:stderr", ({ message }) => process.stderr.write(message));
+  for await (const _ of stream);
+}
+
+async function main() {
+  const started = performance.now();
+  const files = readdirSync(path.join(root, "test"), { recursive: true })
+    .filter((file) => file.endsWith(".test.ts"))
+    .map((file) => path.join(root, "test", file))
+    .filter((file) => filters.length === 0 || filters.some((word) => path.relative(root, file).includes(word)))
+    .sort();
+  if (filters.length === 0) {
+    await tool("build", "build.mjs", []);
+    await tool("lint and format", "node_modules/@biomejs/biome/bin/biome", ["check", "--error-on-warnings", "--colors=off", "."]);
+    await tool("types", "node_modules/typescript/bin/tsc", ["--noEmit", "--pretty", "false"]);
+  }
+  if (files.length === 0) report(false, "test files", 0, `No file under test/ matches ${filters.join(", ") || "*.test.ts"}.`);
+  else await tests(files);
+
+  if (notRun.size > 0) console.log(`\n${[...notRun].sort().join("\n")}`);
+  if (failures.length > 0) console.log(`\nFailed:\n${failures.map((name) => `  ${name}`).join("\n")}`);
+  console.log(`\n${((performance.now() - started) / 1000).toFixed(0)} s on Node ${process.versions.node}`);
+  console.log(`${counts.passed} passed, ${counts.failed} failed`);
+  process.exitCode = counts.failed > 0 ? 1 : 0;
+}
+
+let node = null;
+try {
+  node = developmentNode();
+} catch (error) {
+  console.error(error.message);
+  console.log("0 passed, 1 failed");
+  process.exitCode = 1;
+}
+if (node === process.execPath) await main();
+else if (node) process.exitCode = spawnSync(node, process.argv.slice(1), { stdio: "inherit" }).status ?? 1;
