@@ -1,0 +1,184 @@
+/**
+ * The schema of a run file: what may stand in it, its defaults and bounds, and a sentence on each key. The type `RunConfig` is derived from it, runConfig.ts
+ * validates with it, and media/run.schema.json (completion and hover in editors) is printed from it, so the three cannot disagree.
+ * It knows no file and no model: what depends on them is refused later, by name.
+ * The rule to keep: every key but `model` and `data.train` has a default, and null means "not limited" or "off".
+ */
+import Type, { type Static, type TSchema } from "typebox";
+
+const closed = { additionalProperties: false };
+const count = (description: string, defaultValue: number, minimum = 1, maximum = 1e9) =>
+  Type.Integer({ minimum, maximum, default: defaultValue, description });
+const countOrNull = (description: string, defaultValue: number | null = null) =>
+  Type.Union([Type.Integer({ minimum: 1, maximum: 1e15 }), Type.Null()], { default: defaultValue, description });
+const flag = (description: string, defaultValue: boolean) => Type.Boolean({ default: defaultValue, description });
+
+/** Layouts of a data row; `auto` looks at the first rows. */
+export const dataFormats = ["auto", "promptCompletion", "alpaca", "questionAnswer", "chat", "text"] as const;
+
+/** What a block's importance is; METHODS names them the same way. */
+export const scoreNames = [
+  "meanOfAbs",
+  "absOfAccumulated",
+  "absOfMean",
+  "magnitude",
+  "lowRankMagnitude",
+  "activation",
+  "random",
+  "diagonal",
+] as const;
+
+/** Over what blocks are ranked against each other. */
+export const selectionScopes = ["global", "perMatrix", "perKind"] as const;
+
+const data = Type.Object(
+  {
+    train: Type.String({ minLength: 1, description: "Training rows: a .jsonl, .json, .csv or .txt file." }),
+    eval: Type.Union([Type.String({ minLength: 1 }), Type.Null()], { default: null, description: "Held-out rows, or null for no evaluation." }),
+    format: Type.Enum([...dataFormats], { default: "auto", description: "Layout of the rows; auto recognises it from the first ones." }),
+    template: Type.String({
+      minLength: 1,
+      default: "auto",
+      description: "Chat template: auto (the model's own), none, a .jinja file, or the template itself.",
+    }),
+    maxRows: countOrNull("Use at most this many training rows; null uses all."),
+    trainOnPrompt: flag("Count prompt tokens in the loss, not only the response.", false),
+    packing: flag("Put several documents into one row; attention never crosses from one to another.", true),
+  },
+  { ...closed, description: "What is trained on." },
+);
+
+const warmup = Type.Object(
+  {
+    steps: count("Micro-batches, or updates, that score the blocks before they are chosen.", 100, 0, 1e6),
+    update: flag("Train the whole model during the warm-up, as the paper does; needs full fine-tuning's memory.", false),
+  },
+  { ...closed, default: {}, description: "How blocks are scored before training." },
+);
+
+const smt = Type.Object(
+  {
+    name: Type.Literal("smt"),
+    ratio: Type.Union([Type.Number({ exclusiveMinimum: 0, maximum: 1 }), Type.Null()], {
+      default: null,
+      description: "Share of the model's 2-D parameters to train; 0.0084 where neither blocks nor trainableParameters is given.",
+    }),
+    blocks: countOrNull("Number of blocks to train, instead of ratio."),
+    trainableParameters: countOrNull("Number of parameters to train, instead of ratio."),
+    blockSize: Type.Union([Type.Literal("auto"), Type.Integer({ minimum: 1, maximum: 65536 })], {
+      default: "auto",
+      description: "Side of a block; auto is the largest power of two up to 256 that divides every target.",
+    }),
+    targets: Type.Union([Type.Literal("auto"), Type.Array(Type.String({ minLength: 1 }), { minItems: 1, maxItems: 10000, uniqueItems: true })], {
+      default: "auto",
+      description: "Matrices to choose from: auto is q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj.",
+    }),
+    score: Type.Enum([...scoreNames], { default: "meanOfAbs", description: "What makes a block important." }),
+    selection: Type.Union([Type.Enum([...selectionScopes]), Type.String({ pattern: "\\.json$" })], {
+      default: "global",
+      description: "Rank blocks over the whole model, per matrix, or per kind of matrix; or take the blocks of a selection.json.",
+    }),
+    warmup,
+    reselectEvery: countOrNull("Choose the blocks anew every so many updates; null keeps the first choice."),
+  },
+  { ...closed, description: "Sparse Matrix Tuning: train only the most important blocks." },
+);
+
+const full = Type.Object({ name: Type.Literal("full") }, { ...closed, description: "Train every weight." });
+
+const train = Type.Object(
+  {
+    steps: countOrNull("Updates after the warm-up; 500 where epochs is not given."),
+    epochs: Type.Union([Type.Number({ exclusiveMinimum: 0, maximum: 1e6 }), Type.Null()], {
+      default: null,
+      description: "Passes over the training data, instead of steps.",
+    }),
+    batchSize: count("Rows of a micro-batch.", 4, 1, 65536),
+    sequenceLength: count("Tokens of a row.", 512, 2, 1 << 20),
+    gradientAccumulation: count("Micro-batches of one update.", 1, 1, 65536),
+    learningRate: Type.Number({ minimum: 0, maximum: 10, default: 1e-4, description: "Highest learning rate." }),
+    schedule: Type.Enum(["constant", "linear", "cosine"], { default: "cosine", description: "How the learning rate falls after its warm-up." }),
+    learningRateWarmupSteps: count("Updates over which the learning rate rises linearly.", 20, 0),
+    minLearningRate: Type.Number({ minimum: 0, maximum: 10, default: 0, description: "Learning rate at the last update." }),
+    betas: Type.Tuple([Type.Number({ minimum: 0, exclusiveMaximum: 1 }), Type.Number({ minimum: 0, exclusiveMaximum: 1 })], {
+      default: [0.9, 0.95],
+      description: "AdamW's decay of the first and second moment.",
+    }),
+    epsilon: Type.Number({ exclusiveMinimum: 0, maximum: 1, default: 1e-8, description: "AdamW's epsilon." }),
+    weightDecay: Type.Number({ minimum: 0, maximum: 10, default: 0, description: "Decoupled weight decay, on every trained tensor." }),
+    clipGradNorm: Type.Union([Type.Number({ exclusiveMinimum: 0, maximum: 1e9 }), Type.Null()], {
+      default: 1,
+      description: "Largest L2 norm of the gradient, or null for no clipping.",
+    }),
+    seed: count("Seed of the data order and of random choices.", 1, 0, 0xffffffff),
+    precision: Type.Enum(["f32", "bf16"], { default: "bf16", description: "Storage of frozen weights and activations; sums are f32 in both." }),
+    recompute: Type.Enum(["none", "layer"], {
+      default: "none",
+      description: "Recompute each layer in backward: less memory, more time, the same losses.",
+    }),
+  },
+  { ...closed, default: {}, description: "How it is trained." },
+);
+
+const evaluate = Type.Object(
+  {
+    every: countOrNull("Evaluate every so many updates; null only at the start and the end.", 50),
+    rows: countOrNull("Rows of the held-out file to use; null uses all.", 200),
+    earlyStopping: countOrNull("Stop after so many evaluations without improvement."),
+  },
+  { ...closed, default: {}, description: "When the held-out rows are evaluated." },
+);
+
+const checkpoint = Type.Object(
+  {
+    every: countOrNull("Save every so many updates; null only at the end or when stopped.", 100),
+    keep: count("Checkpoints to keep.", 2, 1, 10000),
+  },
+  { ...closed, default: {}, description: "When the run is saved." },
+);
+
+/** The schema of a run file. */
+export const runSchema = Type.Object(
+  {
+    model: Type.String({ minLength: 1, description: "Folder of a Hugging Face model: config.json, tokenizer.json, safetensors." }),
+    data,
+    method: Type.Union([smt, full], { default: { name: "smt" }, description: "What is trained: method.name is smt or full." }),
+    train,
+    evaluate,
+    checkpoint,
+    device: Type.Enum(["auto", "cpu", "webgpu", "tensorflow"], { default: "auto", description: "What computes." }),
+    threads: Type.Union([Type.Literal("auto"), Type.Integer({ minimum: 1, maximum: 1024 })], {
+      default: "auto",
+      description: "Threads of the cpu device.",
+    }),
+    output: Type.String({ minLength: 1, default: ".sparse-tuner/runs", description: "Folder that holds run folders." }),
+  },
+  closed,
+);
+
+/** A run file as resolved: every key present. */
+export type RunConfig = Static<typeof runSchema>;
+export type MethodConfig = RunConfig["method"];
+export type SmtConfig = Extract<MethodConfig, { name: "smt" }>;
+export type DataConfig = RunConfig["data"];
+export type TrainConfig = RunConfig["train"];
+
+/** The schema as a JSON Schema of the file: a key with a default need not stand there. */
+export function runJsonSchema(): object {
+  const plain = JSON.parse(JSON.stringify(runSchema));
+  withoutDefaultedRequirements(plain);
+  return {
+    $schema: "http://json-schema.org/draft-07/schema#",
+    title: "Sparse Tuner run file",
+    description: "What `sparse-tuner train` reads. Relative paths count from the file's folder.",
+    ...plain,
+  };
+}
+
+function withoutDefaultedRequirements(
+  schema: TSchema & { required?: string[]; properties?: Record<string, TSchema & { default?: unknown }>; anyOf?: TSchema[] },
+): void {
+  const { properties, required } = schema;
+  if (properties && required) schema.required = required.filter((key) => !("default" in properties[key]));
+  for (const child of [...Object.values(properties ?? {}), ...(schema.anyOf ?? [])]) withoutDefaultedRequirements(child);
+}
