@@ -1,0 +1,67 @@
+/** Every method of the Device interface with its cases. A method without an entry does not compile, an empty entry fails a test. */
+import type { Device } from "../../../src/core/devices/device.ts";
+import type { ConformanceCase } from "../harness.ts";
+import { attentionBackwardCases, attentionForwardCases } from "./attention.ts";
+import {
+  blockGradientsCases,
+  blockMeansCases,
+  blockScoresCases,
+  columnSumSquaresCases,
+  gatherBlocksCases,
+  gatherColumnsCases,
+  scatterBlocksCases,
+} from "./blocks.ts";
+import {
+  addBiasCases,
+  biasBackwardCases,
+  embeddingBackwardCases,
+  embeddingForwardCases,
+  rmsNormBackwardCases,
+  rmsNormForwardCases,
+  ropeCases,
+  swigluBackwardCases,
+  swigluForwardCases,
+} from "./layers.ts";
+import { crossEntropyCases } from "./loss.ts";
+import { matmulCases } from "./matmul.ts";
+import { allocateCases, closeCases, copyCases, fillCases, freeCases, loadCases, readCases, rowsCases, turnCases, writeCases } from "./memory.ts";
+import { adamwStepCases, sumSquaresCases } from "./optimizer.ts";
+
+/** The methods of a device. */
+export type OpName = Exclude<keyof Device, "name" | "description" | "ledger">;
+
+export const allCases = {
+  allocate: allocateCases,
+  free: freeCases,
+  rows: rowsCases,
+  write: writeCases,
+  load: loadCases,
+  read: readCases,
+  fill: fillCases,
+  copy: copyCases,
+  turn: turnCases,
+  matmul: matmulCases,
+  addBias: addBiasCases,
+  biasBackward: biasBackwardCases,
+  embeddingForward: embeddingForwardCases,
+  embeddingBackward: embeddingBackwardCases,
+  rmsNormForward: rmsNormForwardCases,
+  rmsNormBackward: rmsNormBackwardCases,
+  rope: ropeCases,
+  attentionForward: attentionForwardCases,
+  attentionBackward: attentionBackwardCases,
+  swigluForward: swigluForwardCases,
+  swigluBackward: swigluBackwardCases,
+  crossEntropy: crossEntropyCases,
+  adamwStep: adamwStepCases,
+  sumSquares: sumSquaresCases,
+  gatherColumns: gatherColumnsCases,
+  gatherBlocks: gatherBlocksCases,
+  scatterBlocks: scatterBlocksCases,
+  blockGradients: blockGradientsCases,
+  blockScores: blockScoresCases,
+  blockMeans: blockMeansCases,
+  columnSumSquares: columnSumSquaresCases,
+  // Last: afterwards the device is gone.
+  close: closeCases,
+} satisfies Record<OpName, readonly ConformanceCase[]>;
