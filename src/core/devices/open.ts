@@ -1,0 +1,46 @@
+/**
+ * Opens the device a run asks for, and says what was tried and why not. The rule to keep: nothing falls back silently; `reasons` is shown and logged.
+ */
+import os from "node:os";
+import { UserError } from "../../protocol/userError.ts";
+import { cpuWorkspaceBytes, nativeAvailable, openCpuDevice } from "./cpu/cpuDevice.ts";
+import { openPortableDevice, portableWorkspaceBytes } from "./cpu/portableDevice.ts";
+import type { Device } from "./device.ts";
+
+export interface OpenedDevice {
+  device: Device;
+  /** What was tried before and why it is not used. */
+  reasons: string[];
+}
+
+export type DeviceName = "auto" | "cpu" | "webgpu" | "tensorflow";
+
+/** Threads of the cpu device: as asked, or one a core. */
+export function threadCount(threads: number | "auto"): number {
+  return threads === "auto" ? os.availableParallelism() : threads;
+}
+
+/** The asked device; `auto` takes the cpu. Throws UserError when it is not part of this build. */
+export async function openDevice(name: DeviceName, threads: number | "auto"): Promise<OpenedDevice> {
+  if (name === "webgpu" || name === "tensorflow")
+    throw new UserError("device/not-available", `The ${name} device is not part of this version.`, "Set device to cpu or auto.");
+  if (process.env.SPARSE_TUNER_NO_NATIVE === "1")
+    return { device: openPortableDevice(), reasons: [portableBecause("SPARSE_TUNER_NO_NATIVE=1 is set.")] };
+  try {
+    return { device: openCpuDevice({ threads: threadCount(threads) }), reasons: [] };
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    return { device: openPortableDevice(), reasons: [portableBecause(`${error.message} ${error.action}`)] };
+  }
+}
+
+function portableBecause(reason: string): string {
+  return `The portable device computes, many times slower than the native kernels: ${reason}`;
+}
+
+/** What the cpu device takes for itself, for a plan; nothing is opened. */
+export function plannedDevice(threads: number | "auto"): { workspaceBytes: number; description: string } {
+  if (process.env.SPARSE_TUNER_NO_NATIVE === "1" || !nativeAvailable())
+    return { workspaceBytes: portableWorkspaceBytes, description: "cpu: portable TypeScript" };
+  return { workspaceBytes: cpuWorkspaceBytes(threadCount(threads)), description: `cpu: native kernels, ${threadCount(threads)} threads` };
+}
