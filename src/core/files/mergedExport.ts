@@ -1,0 +1,108 @@
+/**
+ * Writes a complete Hugging Face folder from a base model and the weights that changed: what was not touched is copied from the base's file bytes,
+ * configuration and tokenizer files as they are. Sharded stays sharded. Which weights changed, and how, is the caller's business.
+ * The rule to keep: the folder loads in transformers as it is, and a tied model has its weights under `model.embed_tokens.weight`.
+ */
+import { copyFile, readdir, stat } from "node:fs/promises";
+import path from "node:path";
+import { UserError } from "../../protocol/userError.ts";
+import type { FileDType } from "../devices/device.ts";
+import { mergedBytes } from "./deltaApply.ts";
+import { type Chunks, jsonText, writeNewFile } from "./durableFile.ts";
+import { headName, type ModelFolder } from "./modelFolder.ts";
+import { createFolder } from "./newFolder.ts";
+import type { SafetensorsFile } from "./safetensors.ts";
+import { safetensorsBytes, safetensorsChunks, type TensorEntry, tensorBytes } from "./safetensorsWriter.ts";
+import type { Delta } from "./smtDelta.ts";
+import { allFinite, encodeFloats } from "./storedFloats.ts";
+import { indexFile, insideFolder } from "./weightFiles.ts";
+
+/** The new content of a weight: its values as f32 in order, stored as `dtype` (the base's by default), or its bytes in the base's dtype. */
+export type WeightOverride = { dtype?: FileDType; floats: () => AsyncIterable<Float32Array> | Iterable<Float32Array> } | { bytes: () => Chunks };
+
+/** Files that go with the weights. */
+const companions =
+  /^(config\.json|generation_config\.json|tokenizer.*\.json|tokenizer\.model|special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|merges\.txt|chat_template.*|(LICENSE|NOTICE|USE_POLICY).*)$/i;
+
+const copyBytes = 8 << 20;
+
+/**
+ * Exports `base` with `overrides` (by canonical name) into the new folder `to`.
+ * Throws UserError `export/not-empty`, `run/disk-full`, `export/not-finite` (a value that NaN, infinity or F16's range spoils).
+ */
+export async function exportMerged(base: ModelFolder, overrides: ReadonlyMap<string, WeightOverride>, to: string): Promise<void> {
+  for (const name of overrides.keys()) base.tensor(name);
+  const metadata = { format: "pt" };
+  const shards = new Map([...base.files.keys()].sort().map((file) => [file, shardEntries(base, file, overrides)]));
+  let neededBytes = 1 << 20;
+  for (const entries of shards.values()) neededBytes += safetensorsBytes(entries, metadata);
+  const companionFiles = await companionsOf(base);
+  for (const name of companionFiles) neededBytes += (await stat(path.join(base.path, name))).size;
+  await createFolder(to, neededBytes, async (folder) => {
+    for (const [file, entries] of shards) await writeNewFile(path.join(folder, file), safetensorsChunks(entries, metadata));
+    if (base.sharded) await writeNewFile(path.join(folder, indexFile), [Buffer.from(jsonText(shardIndex(shards)))]);
+    for (const name of companionFiles) await copyFile(await insideFolder(base.path, name), path.join(folder, name));
+  });
+}
+
+/** The overrides that put a delta's trained blocks into the base. */
+export function deltaOverrides(base: ModelFolder, delta: Delta): Map<string, WeightOverride> {
+  return new Map([...delta.matrices.keys()].map((weight) => [weight, { bytes: () => mergedBytes(base, delta, weight) }]));
+}
+
+async function companionsOf(base: ModelFolder): Promise<string[]> {
+  const names = (await readdir(base.path)).filter((name) => companions.test(name)).sort();
+  const files: string[] = [];
+  for (const name of names) if ((await stat(await insideFolder(base.path, name))).isFile()) files.push(name);
+  return files;
+}
+
+/** The tensors of one file of the base under their canonical names; rotary tables and the second copy of a tied head are left out. */
+function shardEntries(base: ModelFolder, fileName: string, overrides: ReadonlyMap<string, WeightOverride>): TensorEntry[] {
+  const file = base.files.get(fileName) as SafetensorsFile;
+  const canonical = new Map([...base.tensors.values()].filter((tensor) => tensor.file === fileName).map((tensor) => [tensor.storedName, tensor]));
+  const entries: TensorEntry[] = [];
+  for (const [storedName, { dtype, shape }] of file.header.tensors) {
+    const tensor = canonical.get(storedName);
+    const dropped = storedName.endsWith(".rotary_emb.inv_freq") || (base.config.tiedEmbeddings && storedName === headName);
+    if (!tensor && dropped) continue;
+    const name = tensor?.name ?? storedName;
+    const override = tensor && overrides.get(name);
+    if (tensor && override) entries.push(overriddenEntry(name, shape, tensor.dtype, override));
+    else entries.push({ name, dtype, shape, chunks: () => copied(file, storedName, tensorBytes({ dtype, shape })) });
+  }
+  return entries;
+}
+
+async function* copied(file: SafetensorsFile, storedName: string, bytes: number): AsyncGenerator<Uint8Array> {
+  for (let begin = 0; begin < bytes; begin += copyBytes) yield await file.readBytes(storedName, begin, Math.min(bytes, begin + copyBytes));
+}
+
+function overriddenEntry(name: string, shape: readonly number[], baseDType: FileDType, override: WeightOverride): TensorEntry {
+  if ("bytes" in override) return { name, dtype: baseDType, shape, chunks: override.bytes };
+  const dtype = override.dtype ?? baseDType;
+  return { name, dtype, shape, chunks: () => encoded(name, dtype, override.floats()) };
+}
+
+async function* encoded(name: string, dtype: FileDType, floats: AsyncIterable<Float32Array> | Iterable<Float32Array>): AsyncGenerator<Uint8Array> {
+  for await (const values of floats) {
+    const bytes = encodeFloats(values, dtype);
+    if (!allFinite(bytes, dtype)) {
+      throw new UserError("export/not-finite", `${name} has a value that ${dtype} cannot hold.`, "Use an earlier checkpoint.", { badInput: false });
+    }
+    yield bytes;
+  }
+}
+
+function shardIndex(shards: ReadonlyMap<string, readonly TensorEntry[]>): unknown {
+  const places: [string, string][] = [];
+  let totalBytes = 0;
+  for (const [file, entries] of shards) {
+    for (const entry of entries) {
+      places.push([entry.name, file]);
+      totalBytes += tensorBytes(entry);
+    }
+  }
+  places.sort(([a], [b]) => (a < b ? -1 : 1));
+  return { metadata: { total_size: totalBytes }, weight_map: Object.fromEntries(places) };
+}
