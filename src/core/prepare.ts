@@ -1,0 +1,210 @@
+/**
+ * Opens a run: everything that can be refused is refused here, by name, before memory is taken or a file overwritten, in the order from cheap to dear:
+ * configuration against the model, selection, data, disk, memory; only then the device, the weights, and the run folder's state.
+ */
+import { createHash } from "node:crypto";
+import { readdir, rm, stat } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import type { RunConfig } from "../protocol/runConfig.ts";
+import { parseSelection, type Selection } from "../protocol/selection.ts";
+import { UserError } from "../protocol/userError.ts";
+import { checkpointBytesOf, restoreCheckpoint } from "./checkpointing.ts";
+import { checkSequenceLength, type LoadedData, loadData } from "./data/loadData.ts";
+import { BatchSource, evaluationBatches } from "./data/packing.ts";
+import { openTokenizer, type Tokenizer } from "./data/tokenizer.ts";
+import type { Device } from "./devices/device.ts";
+import { openDevice, plannedDevice } from "./devices/open.ts";
+import { type Checkpoint, checkpointsFolder } from "./files/checkpoint.ts";
+import { freeBytes } from "./files/durableFile.ts";
+import { hashFile } from "./files/fileHash.ts";
+import { type ModelFolder, openModelFolder } from "./files/modelFolder.ts";
+import { readText } from "./files/textFile.ts";
+import { blocksInBudget } from "./methods/smt/selection.ts";
+import type { ModelConfig } from "./model/config.ts";
+import { ropeTables } from "./model/rope.ts";
+import { allocateTensors, loadWeights } from "./model/tensors.ts";
+import { type MemoryPlan, planMemory } from "./plan.ts";
+import { freshState, hasWarmedBase, type Run, warmedFolder } from "./run.ts";
+import { resolveSmt, type SmtPlan } from "./smtRun.ts";
+import { formatBytes } from "./terminal/format.ts";
+import type { Emit } from "./trainer.ts";
+
+/** What is known of a run before any memory is taken. */
+export interface CheckedRun {
+  config: RunConfig;
+  base: ModelFolder;
+  tokenizer: Tokenizer;
+  data: LoadedData;
+  smt: SmtPlan | null;
+  /** From a file, when the run file names one. */
+  selection: Selection | null;
+  plan: MemoryPlan;
+  hashes: Run["hashes"];
+}
+
+/** Checks a run file against its model and data, and plans its memory. Throws UserError. */
+export async function checkRun(config: RunConfig): Promise<CheckedRun> {
+  const base = await openModelFolder(config.model);
+  try {
+    const { smt, selection } = await checkMethod(config, base.config);
+    const tokenizer = await openTokenizer(config.model);
+    const data = await loadData(
+      { ...config.data, sequenceLength: config.train.sequenceLength, evaluationRows: config.evaluate.rows },
+      tokenizer,
+      base.config,
+    );
+    const plan = await planMemory(config, base.config, selection, plannedDevice(config.threads));
+    const hashes = {
+      base: await hashOfModel(base),
+      config: hashOfConfig(config),
+      data: createHash("sha256").update(`${data.hash} ${tokenizer.hash}`).digest("hex"),
+    };
+    return { config, base, tokenizer, data, smt, selection, plan, hashes };
+  } catch (error) {
+    await base.close();
+    throw error;
+  }
+}
+
+/** The part of the checks that needs neither weights nor data: sequence length, targets, budget, selection file. */
+export async function checkMethod(config: RunConfig, model: ModelConfig): Promise<{ smt: SmtPlan | null; selection: Selection | null }> {
+  checkSequenceLength(config.train.sequenceLength, model);
+  if (config.method.name !== "smt") return { smt: null, selection: null };
+  const smt = resolveSmt(config.method, model);
+  if (!smt.selectionFile) {
+    blocksInBudget(model, smt.targets, smt.blockSize, smt.budget);
+    return { smt, selection: null };
+  }
+  const file = smt.selectionFile;
+  const selection = parseSelection(await readText(file), file);
+  return { smt: resolveSmt(config.method, model, selection), selection };
+}
+
+/** Refuses what would run out of disk or memory on the way. */
+async function checkResources(checked: CheckedRun, runFolder: string): Promise<void> {
+  const { config, base, smt, plan } = checked;
+  const oneBytes = checkpointBytesOf(base.config, smt, checked.selection);
+  const warmedBytes = hasWarmedBase(config) ? [...base.tensors.values()].reduce((sum, { bytes }) => sum + bytes, 0) : 0;
+  const neededBytes = oneBytes * (config.checkpoint.keep + 1) + warmedBytes;
+  // What an earlier part of the run has written is a part of what it needs.
+  const hadBytes = (await freeBytes(runFolder)) + (await bytesUnder(checkpointsFolder(runFolder))) + (await bytesUnder(warmedFolder(runFolder)));
+  if (hadBytes < neededBytes)
+    throw new UserError(
+      "run/disk-too-small",
+      `${runFolder}: ${config.checkpoint.keep} checkpoints and one being written need ${formatBytes(neededBytes)}${warmedBytes > 0 ? ", the model after its warm-up included" : ""}; ${formatBytes(hadBytes)} can be had.`,
+      "Free space, set output to another disk, or lower checkpoint.keep.",
+    );
+  if (plan.peakBytes > os.totalmem())
+    throw new UserError(
+      "run/memory-too-small",
+      `The run is planned to need ${formatBytes(plan.peakBytes)} of memory; this machine has ${formatBytes(os.totalmem())}.`,
+      cheapestChange(config),
+    );
+}
+
+/** Bytes of the files in a folder and its folders; 0 when there is none. */
+async function bytesUnder(folder: string): Promise<number> {
+  const names = await readdir(folder, { recursive: true }).catch(() => []);
+  const found = await Promise.all(names.map((name) => stat(path.join(folder, name))));
+  return found.reduce((bytes, entry) => bytes + (entry.isFile() ? entry.size : 0), 0);
+}
+
+/** What to change in a run file whose plan is more than the memory there is. */
+export function cheapestChange(config: RunConfig): string {
+  if (config.train.recompute === "none") return "Set train.recompute to layer, or lower train.batchSize or train.sequenceLength.";
+  if (config.train.batchSize > 1) return "Lower train.batchSize and raise train.gradientAccumulation as much.";
+  return config.train.precision === "f32" ? "Set train.precision to bf16." : "Lower train.sequenceLength, or use a smaller model.";
+}
+
+/** Opens the device, loads the weights, and brings the run to where the checkpoint left it (or to its start). Throws UserError. */
+export async function openRun(checked: CheckedRun, runFolder: string, checkpoint: Checkpoint | null, emit: Emit): Promise<Run> {
+  await checkResources(checked, runFolder);
+  const base = await currentBase(checked, runFolder, checkpoint);
+  const { device, reasons } = await openDevice(checked.config.device, checked.config.threads);
+  try {
+    for (const reason of reasons) emit({ kind: "notice", code: "device/fallback", message: reason });
+    return await openOn(device, base, checked, runFolder, checkpoint, emit);
+  } catch (error) {
+    device.close();
+    await base.close();
+    throw error;
+  }
+}
+
+async function openOn(
+  device: Device,
+  base: ModelFolder,
+  checked: CheckedRun,
+  runFolder: string,
+  checkpoint: Checkpoint | null,
+  emit: Emit,
+): Promise<Run> {
+  const { config, data } = checked;
+  const { batchSize, sequenceLength, precision, recompute, seed, gradientAccumulation } = config.train;
+  const rows = { batchSize, sequenceLength, packing: config.data.packing, padTokenId: data.padTokenId };
+  const batches = new BatchSource(data.train, { ...rows, seed, longestFirst: true });
+  const tensors = allocateTensors(device, base.config, precision);
+  await loadWeights(device, tensors, base);
+  const totalSteps = config.train.steps ?? Math.ceil(epochMicroBatches(batches, config.train.epochs ?? 1) / gradientAccumulation);
+  const run: Run = {
+    folder: runFolder,
+    config,
+    base,
+    hashes: checked.hashes,
+    device,
+    model: { device, config: base.config, tensors, rope: ropeTables(device, base.config, sequenceLength), precision, recompute },
+    batches,
+    evaluation: evaluationBatches(data.evaluation, rows),
+    totalSteps,
+    scheduledSteps: totalSteps,
+    smt: checked.smt,
+    selection: null,
+    method: null,
+    retired: [],
+    deltaBase: null,
+    state: freshState(),
+    lastCheckpoint: checkpoint?.folder ?? null,
+    reportedPeakBytes: 0,
+  };
+  if (checkpoint) await restoreCheckpoint(run, checkpoint, emit);
+  return run;
+}
+
+/** Micro-batches of so many passes over the data; the last pass may be a part of one. */
+function epochMicroBatches(batches: BatchSource, epochs: number): number {
+  let total = 0;
+  for (let epoch = 0; epoch < Math.floor(epochs); epoch++) total += batches.batchesPerEpoch(epoch);
+  const rest = epochs - Math.floor(epochs);
+  return Math.max(1, total + Math.round(rest * batches.batchesPerEpoch(Math.floor(epochs))));
+}
+
+/** The run's own base when a warm-up by full fine-tuning made one; what an interrupted warm-up left is removed. */
+async function currentBase({ config, base }: CheckedRun, runFolder: string, checkpoint: Checkpoint | null): Promise<ModelFolder> {
+  const warmed = warmedFolder(runFolder);
+  if (!checkpoint) {
+    await rm(warmed, { recursive: true, force: true });
+    return base;
+  }
+  if (!hasWarmedBase(config)) return base;
+  const opened = await openModelFolder(warmed);
+  await base.close();
+  return opened;
+}
+
+/** sha256 over config.json and the weight files, each remembered by size and time. */
+export async function hashOfModel(folder: ModelFolder): Promise<string> {
+  const hash = createHash("sha256");
+  for (const name of ["config.json", ...folder.files.keys()]) hash.update(`${name} ${await hashFile(path.join(folder.path, name))}\n`);
+  return hash.digest("hex");
+}
+
+/** sha256 of everything in the configuration that the numbers of a run depend on; where it runs and when it saves do not count. */
+function hashOfConfig(config: RunConfig): string {
+  const { method, train, data, evaluate } = config;
+  const { train: _train, eval: _eval, ...layout } = data; // the files count by their content
+  const stopping = evaluate.earlyStopping === null ? null : evaluate; // when held-out loss is measured counts only where it can end the run
+  return createHash("sha256")
+    .update(JSON.stringify({ method, train, data: layout, stopping }))
+    .digest("hex");
+}

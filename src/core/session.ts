@@ -1,0 +1,208 @@
+/**
+ * One process working on one run folder, from lock to result: opens the event log, brings the run to its start or to its newest checkpoint, trains,
+ * and writes what a finished run leaves. Used by the command line in the foreground and by the core that a host watches; nothing here prints.
+ */
+import { setTimeout as delay } from "node:timers/promises";
+import type { RunEvent, RunEventBody } from "../protocol/events.ts";
+import { UserError } from "../protocol/userError.ts";
+import { requireSame, writeRunDelta } from "./checkpointing.ts";
+import { pauseWhileDiskFull } from "./diskPause.ts";
+import { findCheckpoint, pruneCheckpoints } from "./files/checkpoint.ts";
+import { EventLog } from "./files/eventLog.ts";
+import { log, runFiles, sweepRunFolder } from "./files/runFolder.ts";
+import { lockRun } from "./files/runLock.ts";
+import { type CheckedRun, openRun } from "./prepare.ts";
+import { attachFull, chooseBlocks, hasWarmedBase, type Run } from "./run.ts";
+import { type Emit, evaluate, type RunControl, save, train } from "./trainer.ts";
+
+export interface SessionOptions {
+  /** Sees every event after it was written. */
+  onEvent(event: RunEvent): void;
+  /** True when the run shall save and stop at the next step boundary. */
+  stopRequested(): boolean;
+  /** Told once a pause why the run waits: the disk is full, and so the event log too. */
+  onWaiting(reason: string): void;
+  /** Null for a new run; else whether changed inputs are accepted. */
+  resume: { acceptChanges: boolean } | null;
+  /** Called with the open run before the device is closed, when it is done; the demo looks at the model here. */
+  onDone?(run: Run): Promise<void>;
+  /** Called with the open run before its first step. */
+  onOpen?(run: Run, emit: Emit): Promise<void>;
+  /** Called when the run is this process's alone, before its event log is opened. */
+  onLocked?(): Promise<void>;
+  /** Awaited at every step boundary, of warm-ups too, before `stopRequested` is asked: the run waits in here while it is paused. */
+  atBoundary?(control: RunControl): Promise<void>;
+  scored?: RunControl["scored"];
+  selected?: RunControl["selected"];
+}
+
+const retryMs = 2000;
+
+/** Works on the run until it is done or stopped. Throws UserError; the run folder then says how far it came. */
+export async function runSession(checked: CheckedRun, runFolder: string, options: SessionOptions): Promise<"done" | "stopped"> {
+  try {
+    const lock = await lockRun(runFolder);
+    try {
+      await options.onLocked?.();
+      return await withJournal(checked, runFolder, options);
+    } finally {
+      await lock.release();
+    }
+  } finally {
+    await checked.base.close();
+  }
+}
+
+async function withJournal(checked: CheckedRun, runFolder: string, options: SessionOptions): Promise<"done" | "stopped"> {
+  const journal = new Journal(await EventLog.open(runFolder), options.onEvent);
+  try {
+    return await work(checked, runFolder, options, journal);
+  } catch (error) {
+    await log(runFolder, error instanceof Error ? (error.stack ?? error.message) : String(error));
+    try {
+      journal.emit(failure(error));
+    } catch {
+      // The event log itself is what failed: the first error is the one to tell.
+    }
+    throw error;
+  } finally {
+    journal.close();
+  }
+}
+
+/** The event of an error that ends the run; what no sentence was written for is a bug, and its trace stands in the log. */
+function failure(error: unknown): RunEventBody {
+  if (error instanceof UserError) return { kind: "failed", code: error.code, message: error.message, action: error.action };
+  const message = error instanceof Error ? error.message : String(error);
+  return { kind: "failed", code: "internal", message, action: "Look into log.txt of the run folder, and resume the run." };
+}
+
+async function work(checked: CheckedRun, runFolder: string, options: SessionOptions, journal: Journal): Promise<"done" | "stopped"> {
+  const { emit } = journal;
+  const control = controlOf(options, journal);
+  await sweepRunFolder(runFolder);
+  const { checkpoint, damaged } = await findCheckpoint(runFolder);
+  await pruneCheckpoints(runFolder, checked.config.checkpoint);
+  for (const { step, folder, reason } of damaged)
+    emit({
+      kind: "notice",
+      code: "run/damaged-checkpoint",
+      message: `The checkpoint of step ${step} is damaged (${reason}) and was set aside as ${folder}.`,
+    });
+  if (checkpoint) await requireSame(checkpoint, checked.hashes, options.resume?.acceptChanges ?? false, emit);
+  const run = await openRun(checked, runFolder, checkpoint, emit);
+  try {
+    if (options.resume) emit({ kind: "resumed", fromStep: checkpoint?.step ?? -1 });
+    announce(run, checked, emit);
+    await options.onOpen?.(run, emit);
+    if (!checkpoint && !(await begin(run, checked, emit, control))) {
+      emit({ kind: "stopped", step: 0, reason: "asked to stop before the first update; the warm-up will be done again" });
+      return "stopped";
+    }
+    const ended = await train(run, emit, control);
+    if (ended === "done") {
+      await pauseWhileDiskFull(run, emit, control, runFiles.delta, () => writeRunDelta(run));
+      await options.onDone?.(run);
+      emit({ kind: "done", run: runFolder, step: run.state.step });
+      if (!(await control.eventsWritten())) return "stopped";
+    }
+    return ended;
+  } finally {
+    run.device.close();
+    await run.base.close();
+  }
+}
+
+/** First evaluation, warm-up and selection, and the checkpoint that keeps a resume from doing them again. False when it was stopped. */
+async function begin(run: Run, checked: CheckedRun, emit: Emit, control: RunControl): Promise<boolean> {
+  if (run.evaluation.length > 0) await evaluate(run, emit);
+  if (run.smt) {
+    if (!(await chooseBlocks(run, emit, control, checked.selection))) return false;
+    // A warm-up that trained goes on where it ended; one that only looked leaves its data to the training.
+    if (hasWarmedBase(run.config)) run.state.nextBatch = run.smt.warmup.steps * run.config.train.gradientAccumulation;
+  } else attachFull(run);
+  await save(run, emit, control);
+  return true;
+}
+
+function announce(run: Run, checked: CheckedRun, emit: Emit): void {
+  const { data, config } = checked;
+  emit({
+    kind: "started",
+    run: run.folder,
+    method: config.method.name,
+    device: run.device.description,
+    trainRows: data.trainRows,
+    skippedRows: data.skippedRows,
+    totalSteps: run.totalSteps,
+    warmupSteps: checked.selection ? 0 : (run.smt?.warmup.steps ?? 0),
+    trainTokens: data.train.tokenCount,
+  });
+  for (const { code, message } of data.notices) emit({ kind: "notice", code, message });
+  for (const name of run.base.unexpected.slice(0, 20))
+    emit({ kind: "notice", code: "model/unused-tensor", message: `The model folder holds ${name}, which the model does not use.` });
+}
+
+function controlOf(options: SessionOptions, journal: Journal): RunControl {
+  // Nothing is lost: events that did not fit on the disk wait in memory, and the run with them.
+  const eventsWritten = async () => {
+    for (let waited = false; !journal.flush(); waited = true) {
+      if (!waited) options.onWaiting("The disk is full: the run waits until its events can be written.");
+      await delay(retryMs);
+      if (options.stopRequested()) return journal.flush();
+    }
+    return true;
+  };
+  const control: RunControl = {
+    scored: options.scored,
+    selected: options.selected,
+    async stopRequested() {
+      await options.atBoundary?.(control);
+      return options.stopRequested() || !(await eventsWritten());
+    },
+    eventsWritten,
+    async waitForSpace(reason, first) {
+      if (first) options.onWaiting(reason);
+      await delay(retryMs);
+      return !options.stopRequested();
+    },
+  };
+  return control;
+}
+
+/** The event log, with what could not be written kept until it can. */
+class Journal {
+  readonly #log: EventLog;
+  readonly #onEvent: (event: RunEvent) => void;
+  readonly #waiting: { body: RunEventBody; timeMs: number }[] = [];
+
+  constructor(eventLog: EventLog, onEvent: (event: RunEvent) => void) {
+    this.#log = eventLog;
+    this.#onEvent = onEvent;
+  }
+
+  readonly emit: Emit = (body) => {
+    this.#waiting.push({ body, timeMs: Date.now() });
+    this.flush();
+  };
+
+  /** Writes what waits; false when the disk is full. */
+  flush(): boolean {
+    while (this.#waiting.length > 0) {
+      const { body, timeMs } = this.#waiting[0];
+      try {
+        this.#onEvent(this.#log.append(body, timeMs));
+      } catch (error) {
+        if (error instanceof UserError && error.code === "run/disk-full") return false;
+        throw error;
+      }
+      this.#waiting.shift();
+    }
+    return true;
+  }
+
+  close(): void {
+    this.flush();
+    this.#log.close();
+  }
+}

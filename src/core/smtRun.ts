@@ -1,0 +1,208 @@
+/**
+ * The part of a run that only SMT has: what `method:` of the run file resolves to for this model, the warm-up, and the selection it ends in.
+ * Scores and ranking themselves are the method's.
+ */
+import type { RunConfig } from "../protocol/runConfig.ts";
+import type { Selection } from "../protocol/selection.ts";
+import { UserError } from "../protocol/userError.ts";
+import type { Batch } from "./data/batch.ts";
+import { Frozen } from "./methods/frozen.ts";
+import { FullFineTuning } from "./methods/full.ts";
+import type { Linear } from "./methods/method.ts";
+import { ActivationScoring, GradientScoring, linearsOf, type Score, scoreNeeds, scoreWeights } from "./methods/smt/scoring.ts";
+import {
+  automaticBlockSize,
+  type Budget,
+  blocksInBudget,
+  type ChosenBlock,
+  gridShape,
+  type ScoreGrid,
+  type SelectionMode,
+  selectBlocks,
+  sharesOf,
+  totalMatrixParameters,
+} from "./methods/smt/selection.ts";
+import { type ModelConfig, type Projection, projections } from "./model/config.ts";
+import { type Llama, runBatch } from "./model/llama.ts";
+import type { LlamaTensors } from "./model/tensors.ts";
+import { gradientNorm, updateParameters, zeroGradients } from "./optim/update.ts";
+
+/** `method: {name: smt, …}` with everything automatic resolved. */
+export interface SmtPlan {
+  blockSize: number;
+  targets: Projection[];
+  score: Score;
+  /** How blocks are ranked; null when a selection file says which they are. */
+  mode: SelectionMode | null;
+  selectionFile: string | null;
+  budget: Budget;
+  warmup: { steps: number; update: boolean };
+  reselectEvery: number | null;
+}
+
+type SmtConfig = Extract<RunConfig["method"], { name: "smt" }>;
+
+/**
+ * Resolves block size, targets and, with a selection from a file, what that says. Throws UserError when a target names no matrix, or when the
+ * warm-up cannot do what it is asked.
+ */
+export function resolveSmt(method: SmtConfig, config: ModelConfig, given: Selection | null = null): SmtPlan {
+  const targets =
+    method.targets === "auto" ? [...projections] : projections.filter((projection) => (method.targets as string[]).includes(projection));
+  if (method.targets !== "auto")
+    for (const target of method.targets)
+      if (!(projections as readonly string[]).includes(target))
+        throw new UserError(
+          "method/unknown-target",
+          `The target ${target} matches no matrix of the model.`,
+          `Use some of ${projections.join(", ")}, or auto.`,
+        );
+  const modes: readonly string[] = ["global", "perMatrix", "perKind"];
+  const mode = modes.includes(method.selection) ? (method.selection as SelectionMode) : null;
+  const blockSize = given?.blockSize ?? (method.blockSize === "auto" ? automaticBlockSize(config, targets) : method.blockSize);
+  if (mode || method.reselectEvery !== null) checkWarmup(method);
+  return {
+    blockSize,
+    targets,
+    score: method.score,
+    mode,
+    selectionFile: mode ? null : method.selection,
+    budget: given ? { blocks: given.blocks.length } : { ratio: method.ratio, blocks: method.blocks, trainableParameters: method.trainableParameters },
+    warmup: method.warmup,
+    reselectEvery: method.reselectEvery,
+  };
+}
+
+/** Refuses a warm-up that would rank blocks by nothing, and one that shall train although its score asks for no backward pass. */
+function checkWarmup({ score, warmup }: SmtConfig): void {
+  const needs = scoreNeeds(score);
+  if (needs.forward && warmup.steps === 0)
+    throw new UserError(
+      "method/no-warmup",
+      `The score ${score} is taken over warm-up steps, and method.warmup.steps is 0.`,
+      "Set it to at least 1, or score by magnitude.",
+    );
+  if (warmup.update && !needs.backward)
+    throw new UserError(
+      "method/warmup-cannot-train",
+      `method.warmup.update asks for a warm-up that trains, but the score ${score} has no backward pass.`,
+      "Set it to false, or score by meanOfAbs.",
+    );
+}
+
+/** The linear maps that may be chosen from, in (layer, projection) order. */
+export function targetLinears(tensors: LlamaTensors, smt: Pick<SmtPlan, "targets">): Linear[] {
+  return linearsOf(tensors).filter(({ projection }) => smt.targets.includes(projection));
+}
+
+/** What the warm-up needs of its run. */
+export interface WarmupContext {
+  model: Llama;
+  smt: SmtPlan;
+  train: RunConfig["train"];
+  /** Micro-batch by global index. */
+  batch(index: number): Batch;
+  /** Index of the first micro-batch of the warm-up. */
+  firstBatch: number;
+  /** `grids` reads the scores so far. */
+  onStep(progress: { step: number; of: number; loss: number; tokensPerSecond: number }, grids: () => Promise<ScoreGrid[]>): Promise<void>;
+  /** Returns true to stop; asked at every step boundary. */
+  stopped(): Promise<boolean>;
+}
+
+/** Scores all blocks of the targets; null when it was stopped. With `warmup.update` the model has been fine-tuned in full when this returns. */
+export async function scoreBlocks(context: WarmupContext): Promise<ScoreGrid[] | null> {
+  const { model, smt, train } = context;
+  const targets = targetLinears(model.tensors, smt);
+  switch (smt.score) {
+    case "meanOfAbs":
+    case "absOfMean":
+    case "absOfAccumulated": {
+      const full = smt.warmup.update ? new FullFineTuning(model.device, model.tensors) : null;
+      const scoring = new GradientScoring(model.device, targets, smt.score, smt.blockSize, full ?? new Frozen(model.device));
+      const finished = await warmUp(context, scoring, true);
+      const grids = finished ? await scoring.grids() : null;
+      scoring.release();
+      full?.release();
+      return grids;
+    }
+    case "activation": {
+      const scoring = new ActivationScoring(model.device, targets, smt.blockSize);
+      const finished = await warmUp(context, scoring, false);
+      const grids = finished ? await scoring.grids() : null;
+      scoring.release();
+      return grids;
+    }
+    default:
+      return scoreWeights(model.device, targets, smt.score, smt.blockSize, train.seed);
+  }
+}
+
+/** Runs the warm-up's steps with `method` standing in; false when it was stopped between two of them. */
+async function warmUp(context: WarmupContext, method: GradientScoring | ActivationScoring, backward: boolean): Promise<boolean> {
+  const { model, smt, train } = context;
+  for (let step = 1; step <= smt.warmup.steps; step++) {
+    if (await context.stopped()) return false;
+    const began = performance.now();
+    const first = context.firstBatch + (step - 1) * train.gradientAccumulation;
+    const batches = Array.from({ length: train.gradientAccumulation }, (_, i) => context.batch(first + i));
+    const unmasked = batches.reduce((sum, { unmaskedTokens }) => sum + unmaskedTokens, 0);
+    zeroGradients(model.device, method.parameters);
+    let lossSum = 0;
+    for (const batch of batches) lossSum += await runBatch(model, method, batch, backward ? 1 / unmasked : null);
+    if (!Number.isFinite(lossSum))
+      throw new UserError(
+        "method/score-not-finite",
+        `The loss of warm-up step ${step} is ${lossSum}: blocks cannot be ranked by it.`,
+        "Try train.precision f32, or look at the data of the warm-up with preview.",
+        { badInput: false },
+      );
+    if (method.parameters.length > 0) {
+      const gradNorm = await gradientNorm(model.device, method.parameters);
+      if (Number.isFinite(gradNorm)) updateParameters(model.device, method.parameters, gradNorm, train.learningRate, step, train);
+      method.afterUpdate();
+    }
+    const tokens = batches.reduce((sum, batch) => sum + batch.tokens, 0);
+    const tokensPerSecond = (1000 * tokens) / (performance.now() - began);
+    await context.onStep({ step, of: smt.warmup.steps, loss: lossSum / unmasked, tokensPerSecond }, () => method.grids());
+  }
+  return true;
+}
+
+/** The selection a ranking of these scores gives, as it is written to selection.json. */
+export function selectionFrom(grids: readonly ScoreGrid[], config: ModelConfig, smt: SmtPlan, seed: number, dataHash: string): Selection {
+  const wanted = blocksInBudget(config, smt.targets, smt.blockSize, smt.budget);
+  const chosen = selectBlocks(grids, smt.blockSize, wanted, smt.mode ?? "global");
+  return {
+    version: 1,
+    blockSize: smt.blockSize,
+    score: smt.score,
+    selection: smt.mode ?? "global",
+    seed,
+    dataHash,
+    steps: smt.warmup.steps,
+    totalParameters: totalMatrixParameters(config),
+    blocks: chosen.map(({ name, row, column, score, rank }) => ({ name, row, column, score, rank })),
+    shares: sharesOf(chosen, config, smt.blockSize),
+    matrices: grids.map(({ name, shape }) => {
+      const [rows, columns] = gridShape(shape, smt.blockSize);
+      return { name, rows, columns };
+    }),
+  };
+}
+
+/** Blocks of a selection with layer and projection, checked against the model. */
+export function chosenFrom(selection: Selection, linears: readonly Linear[]): ChosenBlock[] {
+  const byName = new Map(linears.map((linear) => [linear.name, linear]));
+  return selection.blocks.map((block) => {
+    const linear = byName.get(block.name);
+    const grid = linear && gridShape(linear.weight.shape, selection.blockSize);
+    if (!linear || !grid || block.row >= grid[0] || block.column >= grid[1])
+      throw new UserError(
+        "method/selection-mismatch",
+        `The selection names block ${block.name}:${block.row},${block.column}, which this model does not have at block size ${selection.blockSize}.`,
+        "Use a selection made for a model of the same shape.",
+      );
+    return { ...block, layer: linear.layer, projection: linear.projection };
+  });
+}

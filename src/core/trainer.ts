@@ -1,0 +1,166 @@
+/**
+ * The training loop, on one page. It knows steps, not processes: what it reports goes through `emit`, what it is asked comes through `control`,
+ * both at step boundaries only. The rule to keep: everything the next step depends on is in `run.state`, the method's parameters and the weights,
+ * so that a checkpoint holds it all and a resumed run goes on bit for bit.
+ */
+import type { RunEventBody } from "../protocol/events.ts";
+import type { Selection } from "../protocol/selection.ts";
+import { UserError } from "../protocol/userError.ts";
+import { saveRunCheckpoint } from "./checkpointing.ts";
+import { pauseWhileDiskFull } from "./diskPause.ts";
+import { Frozen } from "./methods/frozen.ts";
+import type { TuningMethod } from "./methods/method.ts";
+import type { ScoreGrid } from "./methods/smt/selection.ts";
+import { runBatch } from "./model/llama.ts";
+import { learningRateAt } from "./optim/schedule.ts";
+import { gradientNorm, updateParameters, zeroGradients } from "./optim/update.ts";
+import { chooseBlocks, type Run } from "./run.ts";
+
+export type Emit = (event: RunEventBody) => void;
+
+/** How a run is steered from outside. */
+export interface RunControl {
+  /** Asked at every step boundary; resolves when the run may go on (a pause ends here), true when it shall save and stop. */
+  stopRequested(): Promise<boolean>;
+  /** Waits a moment before a failed save is tried again; false when the run shall end instead. `first` tells the first wait of a pause. */
+  waitForSpace(reason: string, first: boolean): Promise<boolean>;
+  /** Resolves when every event so far is on the disk; false when the run was asked to stop while it waited for room. */
+  eventsWritten(): Promise<boolean>;
+  /** Shown every warm-up step; `grids` reads the scores so far, which costs, and is for when somebody looks. */
+  scored?(at: ScoredStep, grids: () => Promise<ScoreGrid[]>): Promise<void>;
+  /** Shown every choice of blocks, with the scores behind it; null where a file chose. */
+  selected?(selection: Selection, grids: ScoreGrid[] | null): void;
+}
+
+/** A step of a warm-up that began after update `afterStep`. */
+export interface ScoredStep {
+  step: number;
+  afterStep: number;
+}
+
+/** What the loop carries from step to step besides tensors; JSON, part of every checkpoint. */
+export interface TrainerState {
+  /** Updates done (skipped ones included). */
+  step: number;
+  /** Updates that changed the parameters; AdamW's t. */
+  updates: number;
+  /** Global index of the next micro-batch. */
+  nextBatch: number;
+  skippedInRow: number;
+  skipped: number;
+  /** Step after which blocks were chosen last. */
+  lastSelection: number;
+  bestEvaluation: { step: number; loss: number } | null;
+  evaluationsWithoutGain: number;
+}
+
+const skipsBeforeStop = 5;
+
+/** Trains from `run.state` to the end or until it is stopped. The device and the run's files stay open. */
+export async function train(run: Run, emit: Emit, control: RunControl): Promise<"done" | "stopped"> {
+  const { device, model, batches, config, state } = run;
+  const { gradientAccumulation } = config.train;
+  while (state.step < run.totalSteps) {
+    if (await control.stopRequested()) return stop(run, emit, control, "asked to stop");
+    if (selectionDue(run) && !(await chooseBlocks(run, emit, control))) return stop(run, emit, control, "asked to stop while choosing blocks anew");
+    const began = performance.now();
+    const method = run.method as TuningMethod;
+    const step = state.step + 1;
+
+    const micro = Array.from({ length: gradientAccumulation }, (_, i) => batches.batch(state.nextBatch + i));
+    const targets = micro.reduce((sum, batch) => sum + batch.unmaskedTokens, 0);
+    zeroGradients(device, method.parameters);
+    let lossSum = 0;
+    for (const batch of micro) lossSum += await runBatch(model, method, batch, 1 / targets);
+
+    const loss = lossSum / targets;
+    const gradNorm = await gradientNorm(device, method.parameters);
+    const learningRate = learningRateAt(step, { ...config.train, steps: run.scheduledSteps }, state.lastSelection);
+    const finite = Number.isFinite(loss) && Number.isFinite(gradNorm);
+    if (finite) {
+      updateParameters(device, method.parameters, gradNorm, learningRate, ++state.updates, config.train);
+      method.afterUpdate();
+      await device.sumSquares([]); // waits for queued work, so that the time below is the step's
+    }
+    state.step = step;
+    state.nextBatch += gradientAccumulation;
+    state.skippedInRow = finite ? 0 : state.skippedInRow + 1;
+    const tokens = micro.reduce((sum, batch) => sum + batch.tokens, 0);
+    if (finite) emit({ kind: "step", step, loss, learningRate, gradNorm, tokensPerSecond: (1000 * tokens) / (performance.now() - began) });
+    else skipUpdate(run, emit, step, loss, gradNorm);
+    emitMemory(run, emit, step);
+
+    const last = step === run.totalSteps;
+    if (run.evaluation.length > 0 && (last || dueAt(step, config.evaluate.every)) && (await evaluate(run, emit))) {
+      emit({
+        kind: "notice",
+        code: "run/early-stop",
+        message: `Held-out loss has not improved for ${config.evaluate.earlyStopping} evaluations: the run ends at step ${step}.`,
+      });
+      run.totalSteps = step;
+    }
+    if (dueAt(step, config.checkpoint.every) || step === run.totalSteps) await save(run, emit, control);
+  }
+  return "done";
+}
+
+/** New blocks are chosen before the next update, after what the last one left was saved: a stop in between loses nothing. */
+function selectionDue({ smt, state }: Run): boolean {
+  return state.step > state.lastSelection && dueAt(state.step, smt?.reselectEvery ?? null);
+}
+
+function dueAt(step: number, every: number | null): boolean {
+  return every !== null && step % every === 0;
+}
+
+/** Mean held-out loss; remembers the best. True when the run should stop early. */
+export async function evaluate(run: Run, emit: Emit): Promise<boolean> {
+  const { model, device, evaluation, state, config } = run;
+  let lossSum = 0;
+  let tokens = 0;
+  for (const batch of evaluation) {
+    lossSum += await runBatch(model, run.method ?? new Frozen(device), batch, null);
+    tokens += batch.unmaskedTokens;
+  }
+  const loss = lossSum / tokens;
+  if (Number.isFinite(loss)) emit({ kind: "evaluation", step: state.step, loss, tokens });
+  else emit({ kind: "notice", code: "run/evaluation-not-finite", message: `The held-out loss after ${state.step} updates is ${loss}.` });
+  const better = Number.isFinite(loss) && (state.bestEvaluation === null || loss < state.bestEvaluation.loss);
+  if (better) state.bestEvaluation = { step: state.step, loss };
+  state.evaluationsWithoutGain = better ? 0 : state.evaluationsWithoutGain + 1;
+  return config.evaluate.earlyStopping !== null && state.evaluationsWithoutGain >= config.evaluate.earlyStopping;
+}
+
+/** Counts and shows an update that NaN or infinity made impossible; ends the run after several in a row. */
+function skipUpdate(run: Run, emit: Emit, step: number, loss: number, gradNorm: number): void {
+  run.state.skipped++;
+  const reason = Number.isFinite(loss) ? `the gradient's norm is ${gradNorm}` : `the loss is ${loss}`;
+  emit({ kind: "skipped", step, reason });
+  if (run.state.skippedInRow >= skipsBeforeStop)
+    throw new UserError(
+      "run/not-finite",
+      `${skipsBeforeStop} updates in a row were skipped because ${reason}; the last good checkpoint is ${run.lastCheckpoint ?? "the start"}.`,
+      "Lower train.learningRate or set train.precision to f32, then resume or start again.",
+      { badInput: false },
+    );
+}
+
+/** Saves a checkpoint; while the disk is full the run is paused, not lost. */
+export async function save(run: Run, emit: Emit, control: RunControl): Promise<void> {
+  run.lastCheckpoint = await pauseWhileDiskFull(run, emit, control, "the checkpoint", () => saveRunCheckpoint(run));
+  emit({ kind: "checkpoint", step: run.state.step, folder: run.lastCheckpoint });
+}
+
+async function stop(run: Run, emit: Emit, control: RunControl, reason: string): Promise<"stopped"> {
+  await save(run, emit, control);
+  emit({ kind: "stopped", step: run.state.step, reason });
+  return "stopped";
+}
+
+/** The ledger, when its peak moved and every tenth step, with what the operating system counts for the process. */
+function emitMemory(run: Run, emit: Emit, step: number): void {
+  const { ledger } = run.device;
+  if (ledger.peakBytes === run.reportedPeakBytes && step % 10 !== 0) return;
+  run.reportedPeakBytes = ledger.peakBytes;
+  emit({ kind: "memory", step, bytesByClass: ledger.peakBytesByClass, peakBytes: ledger.peakBytes, processBytes: process.memoryUsage.rss() });
+}
