@@ -1,0 +1,225 @@
+#!/usr/bin/env node
+/**
+ * The command line: which commands there are, what they are given, how they end. It reads arguments and reports errors; the work is in commands/.
+ * Exit codes: 0 done, 1 failed, 2 bad usage or input, 130 and 143 stopped by a signal.
+ * The rule to keep: an error is one sentence with its cause and one with the next action on standard error; a stack trace needs --verbose.
+ */
+import { Command, CommanderError, Help, InvalidArgumentError, Option } from "commander";
+import packageJson from "../../package.json" with { type: "json" };
+import { UserError } from "../protocol/userError.ts";
+import { bodies } from "./commands/bodies.ts";
+import type { BlockPlace, CommandBody, CommandName, CommandOptions } from "./commands/options.ts";
+import { exitOnSignals } from "./commands/stopSignal.ts";
+
+const failed = 1;
+const badUsage = 2;
+
+/** Runs the command line; resolves to the exit code. `args` are the words after the program's name. */
+export async function main(args: readonly string[]): Promise<number> {
+  let exitCode = 0;
+  const program = commandLine(async (name, options) => {
+    exitCode = await run(name, options);
+  });
+  try {
+    await program.parseAsync(args as string[], { from: "user" });
+    return exitCode;
+  } catch (error) {
+    // Commander has printed its help or its sentence already.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : badUsage;
+    return report(error, args.includes("--verbose"));
+  }
+}
+
+type Run = <Name extends CommandName>(name: Name, options: CommandOptions[Name]) => Promise<void>;
+
+async function run<Name extends CommandName>(name: Name, options: CommandOptions[Name]): Promise<number> {
+  const body = await (bodies[name] as () => Promise<CommandBody<Name>>)();
+  return body(options);
+}
+
+/** What the system says of a file that a person named. */
+const fileErrors: Record<string, string> = {
+  ENOENT: "it does not exist",
+  EACCES: "permission is denied",
+  EPERM: "permission is denied",
+  EISDIR: "it is a folder",
+  ENOTDIR: "a part of its path is no folder",
+  ELOOP: "its symbolic links go in a circle",
+  ENAMETOOLONG: "its name is too long",
+};
+
+/** Prints what went wrong and says what to exit with. */
+function report(error: unknown, verbose: boolean): number {
+  const print = (line: string) => process.stderr.write(`${line}\n`);
+  if (verbose && error instanceof Error) print(error.stack ?? String(error));
+  if (error instanceof UserError) {
+    print(`sparse-tuner: ${error.message}`);
+    print(error.action);
+    return error.badInput ? badUsage : failed;
+  }
+  const { code, path: file } = error as NodeJS.ErrnoException;
+  if (code && file && code in fileErrors) {
+    print(`sparse-tuner: ${file} cannot be used: ${fileErrors[code]}.`);
+    print("Check the path and its permissions, and run the command again.");
+    return badUsage;
+  }
+  print(`sparse-tuner: ${error instanceof Error ? error.message : String(error)}`);
+  print(
+    verbose
+      ? "This is an error of Sparse Tuner: please report it with the trace above."
+      : "This was not foreseen: run the command again with --verbose for a trace.",
+  );
+  return failed;
+}
+
+const commandersHelp = new Help();
+
+/** A default of "no" goes without saying. */
+function optionDescription(option: Option): string {
+  return commandersHelp.optionDescription(option).replace(/ \(default: (false|null)\)$/, "");
+}
+
+/** Every command has options; its list needs not say so. */
+function subcommandTerm(command: Command): string {
+  return `${command.name()} ${command.usage().replace("[options]", "")}`.replace(/ +/g, " ").trim();
+}
+
+function commandLine(run: Run): Command {
+  const program = new Command("sparse-tuner")
+    .description(`${packageJson.description}`)
+    .version(packageJson.version)
+    .option("--verbose", "print stack traces and what is otherwise left out", false)
+    .configureHelp({ showGlobalOptions: true, optionDescription, subcommandTerm })
+    .addHelpText("after", "\nExit codes: 0 done, 1 failed, 2 bad usage or input, 130 or 143 stopped by a signal.\nStart with `sparse-tuner demo`.")
+    .exitOverride();
+  const command = (usage: string, description: string) =>
+    program
+      .command(usage)
+      .description(description)
+      .showHelpAfterError(`Run \`sparse-tuner ${usage.split(" ")[0]} --help\` for its usage.`);
+  program.showHelpAfterError("Run `sparse-tuner --help` for the commands.");
+  const json = "print JSON instead of text";
+  const verbose = () => program.opts<{ verbose: boolean }>().verbose;
+
+  command("train <RUN.yaml>", "Start a run.")
+    .option("--json", "print every event as one JSON line", false)
+    .addHelpText("after", runFileHelp)
+    .action((runFile: string, options: { json: boolean }) => run("train", { runFile, ...options, verbose: verbose() }));
+  command("resume <RUN_FOLDER>", "Continue a stopped or killed run; a finished one prints `done`.")
+    .option("--json", "print every event as one JSON line", false)
+    .option("--accept-changes", "go on although base model, data or configuration have changed since the start", false)
+    .action((runFolder: string, options: { json: boolean; acceptChanges: boolean }) => run("resume", { runFolder, ...options, verbose: verbose() }));
+  command("plan <RUN.yaml>", "Say what memory a run takes, without weights: a folder with config.json is enough.")
+    .option("--json", json, false)
+    .action((runFile: string, options: { json: boolean }) => run("plan", { runFile, ...options, verbose: verbose() }));
+  command("preview <RUN.yaml>", "Show the real first batch: tokens, roles, loss mask, documents.").action((runFile: string) =>
+    run("preview", { runFile, verbose: verbose() }),
+  );
+  command("inspect <RUN_FOLDER>", "Show which blocks a run trains, and one block's numbers.")
+    .option("--block <NAME:ROW,COLUMN>", "a block, e.g. model.layers.0.self_attn.q_proj:2,5", blockPlace, null)
+    .option("--json", json, false)
+    .action((runFolder: string, options: { block: BlockPlace | null; json: boolean }) =>
+      run("inspect", { runFolder, ...options, verbose: verbose() }),
+    );
+  command("evaluate <MODEL_OR_RUN>", "Measure loss and perplexity on a file.")
+    .requiredOption("--data <FILE>", "rows to evaluate on: the response tokens of question and answer or chat rows, all tokens of texts")
+    .option("--sequence-length <N>", "tokens a row is cut at (default: the run's, or a model's positions up to 2048)", wholeNumber(2), null)
+    .option("--rows <N>", "usable rows read at most (default: all)", wholeNumber(1), null)
+    .option("--json", json, false)
+    .action((modelOrRun: string, options: Pick<CommandOptions["evaluate"], "data" | "sequenceLength" | "rows" | "json">) =>
+      run("evaluate", { modelOrRun, ...options, verbose: verbose() }),
+    );
+  command("generate <MODEL_OR_RUN>", "Continue a prompt.")
+    .requiredOption("--prompt <TEXT>", "what to continue; empty starts from the beginning-of-text token")
+    .option("--tokens <N>", "at most so many new tokens", wholeNumber(1), 100)
+    .option("--temperature <T>", "0 takes the likeliest token", nonNegative, 0)
+    .option("--seed <S>", "seed of the sampling", seed, 1)
+    .option("--json", json, false)
+    .action((modelOrRun: string, options: { prompt: string; tokens: number; temperature: number; seed: number; json: boolean }) =>
+      run("generate", { modelOrRun, ...options, verbose: verbose() }),
+    );
+  command("export <RUN_FOLDER>", "Write a run's result as a model folder or as a delta.")
+    .addOption(
+      new Option("--format <FORMAT>", "merged: a complete model folder; delta: the trained blocks alone")
+        .choices(["merged", "delta"])
+        .makeOptionMandatory(),
+    )
+    .requiredOption("--to <FOLDER>", "folder to write, new or empty")
+    .action((runFolder: string, options: { format: "merged" | "delta"; to: string }) => run("export", { runFolder, ...options, verbose: verbose() }));
+  command("apply <MODEL> <DELTA>", "Write a delta's blocks into a model folder.").action((model: string, delta: string) =>
+    run("apply", { model, delta, verbose: verbose() }),
+  );
+  command("undo <MODEL> <DELTA>", "Take a delta out again: the model's files get their old bytes back.").action((model: string, delta: string) =>
+    run("undo", { model, delta, verbose: verbose() }),
+  );
+  command("init <CONFIG.json>", "Write a model with random weights, for benchmarks.")
+    .requiredOption("--to <FOLDER>", "folder to write, new or empty")
+    .addOption(new Option("--dtype <DTYPE>", "type of the weights").choices(["f32", "f16", "bf16"]).default("bf16"))
+    .option("--seed <S>", "seed of the weights", seed, 1)
+    .action((configFile: string, options: { to: string; dtype: "f32" | "f16" | "bf16"; seed: number }) =>
+      run("init", { configFile, ...options, verbose: verbose() }),
+    );
+  command("bench", "Measure the engine against this machine's limits.")
+    .option("--peer <PYTHON>", "a Python with PyTorch to measure in turn with", (path: string) => path, null)
+    .option("--json", json, false)
+    .action((options: { peer: string | null; json: boolean }) => run("bench", { ...options, verbose: verbose() }));
+  command("doctor", "Say what of this machine is used, what is not, and why.")
+    .option("--json", json, false)
+    .action((options: { json: boolean }) => run("doctor", { ...options, verbose: verbose() }));
+  command("demo", "Fine-tune the bundled model on bundled data and show everything there is to see.")
+    .option("--output <FOLDER>", "folder that holds run folders", ".sparse-tuner/runs")
+    .option("--json", "print every event as one JSON line", false)
+    .action((options: { output: string; json: boolean }) => run("demo", { ...options, verbose: verbose() }));
+  return program;
+}
+
+const runFileHelp = `
+A run file needs a model folder and training data; everything else has a default:
+
+  model: ./model                     # Hugging Face folder
+  data: { train: train.jsonl, eval: eval.jsonl, format: auto, template: auto, maxRows: null, trainOnPrompt: false, packing: true }
+  method: { name: smt, ratio: 0.0084, blockSize: auto, targets: auto, score: meanOfAbs, selection: global,
+            warmup: { steps: 100, update: false }, reselectEvery: null }   # instead of ratio: blocks, trainableParameters; or { name: full }
+  train: { steps: 500, batchSize: 4, sequenceLength: 512, gradientAccumulation: 1, learningRate: 1.0e-4, schedule: cosine,
+           learningRateWarmupSteps: 20, minLearningRate: 0, betas: [0.9, 0.95], epsilon: 1.0e-8, weightDecay: 0, clipGradNorm: 1.0,
+           seed: 1, precision: bf16, recompute: none }                     # instead of steps: epochs
+  evaluate: { every: 50, rows: 200, earlyStopping: null }
+  checkpoint: { every: 100, keep: 2 }
+  device: auto                       # cpu | webgpu | tensorflow
+  threads: auto
+  output: .sparse-tuner/runs         # holds run folders only`;
+
+function blockPlace(text: string): BlockPlace {
+  const parts = /^(.+?)(?:\.weight)?:(\d{1,9}),(\d{1,9})$/.exec(text);
+  if (!parts) throw new InvalidArgumentError("It must be NAME:ROW,COLUMN, e.g. model.layers.0.self_attn.q_proj:2,5.");
+  return { name: parts[1], row: Number(parts[2]), column: Number(parts[3]) };
+}
+
+function wholeNumber(minimum: number, maximum = 1e9): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() === "" || !Number.isInteger(value) || value < minimum || value > maximum) {
+      throw new InvalidArgumentError(`It must be a whole number from ${minimum} to ${maximum}.`);
+    }
+    return value;
+  };
+}
+
+function seed(text: string): number {
+  return wholeNumber(0, 0xffffffff)(text);
+}
+
+function nonNegative(text: string): number {
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isFinite(value) || value < 0) throw new InvalidArgumentError("It must be a number that is not negative.");
+  return value;
+}
+
+exitOnSignals();
+// When the reader of a pipe goes away, nobody sees what comes: stop as if asked to, once.
+process.stdout.once("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+  process.stdout.on("error", () => {});
+  process.kill(process.pid, "SIGTERM");
+});
+process.exitCode = await main(process.argv.slice(2));

@@ -1,0 +1,72 @@
+/**
+ * `sparse-tuner evaluate`: mean NLL and perplexity of a model or a run on a file; response tokens for chat data, all tokens for text.
+ * A run is evaluated as it evaluates itself, with its sequence length, template and precision, so that on its own held-out file the figures agree.
+ */
+import path from "node:path";
+import type { RunConfig } from "../../protocol/runConfig.ts";
+import { checkSequenceLength, padTokenId, readTemplate } from "../data/loadData.ts";
+import { type DocumentOptions, type LoadedDocuments, loadDocuments } from "../data/loadDocuments.ts";
+import { evaluationBatches } from "../data/packing.ts";
+import { openModel } from "../inference.ts";
+import { Frozen } from "../methods/frozen.ts";
+import type { ModelConfig } from "../model/config.ts";
+import { runBatch } from "../model/llama.ts";
+import { formatLoss } from "../terminal/format.ts";
+import type { EvaluateOptions } from "./options.ts";
+
+/** Longest row of a model folder: what most models were made for, and a bound on memory for those made for more. */
+const longestRow = 2048;
+const tokensPerBatch = 2048;
+
+export async function evaluate({ modelOrRun, data, sequenceLength: asked, rows, json }: EvaluateOptions): Promise<number> {
+  const opened = await openModel(modelOrRun, { device: "auto", threads: "auto", positions: asked ?? longestRow });
+  const { model, tokenizer, config: run, reasons } = opened;
+  try {
+    const options = await documentOptions(run, model.config, data, asked, rows);
+    const { sequenceLength } = options;
+    const loaded = await loadDocuments(data, options, tokenizer, model.config);
+    for (const note of [...reasons, ...notesOf(loaded, data, sequenceLength)]) process.stderr.write(`note: ${note}\n`);
+    const batchSize = Math.max(1, Math.floor(tokensPerBatch / sequenceLength));
+    const layout = { batchSize, sequenceLength, packing: run?.data.packing ?? true, padTokenId: padTokenId(tokenizer, model.config) };
+    let lossSum = 0;
+    let tokens = 0;
+    for (const batch of evaluationBatches(loaded.documents, layout)) {
+      lossSum += await runBatch(model, new Frozen(model.device), batch, null);
+      tokens += batch.unmaskedTokens;
+    }
+    const loss = lossSum / tokens;
+    const result = { loss, perplexity: Math.exp(loss), tokens };
+    const text = `loss ${formatLoss(loss)}, perplexity ${result.perplexity.toFixed(3)}, over ${tokens} tokens of ${loaded.rows} ${loaded.rows === 1 ? "row" : "rows"} at a sequence length of ${sequenceLength}`;
+    process.stdout.write(json ? `${JSON.stringify(result)}\n` : `${text}\n`);
+    return 0;
+  } finally {
+    opened.close();
+  }
+}
+
+/** A run's own settings, or what suits a model folder. The layout of a file other than the run's is looked for. */
+async function documentOptions(
+  run: RunConfig | null,
+  model: ModelConfig,
+  data: string,
+  asked: number | null,
+  rows: number | null,
+): Promise<DocumentOptions> {
+  const sequenceLength = asked ?? run?.train.sequenceLength ?? Math.min(longestRow, model.maxPositions);
+  checkSequenceLength(sequenceLength, model, asked === null ? "train.sequenceLength" : "--sequence-length");
+  const known = run !== null && [run.data.train, run.data.eval].includes(path.resolve(data));
+  const template = run ? await readTemplate(run.data.template) : "auto";
+  return { format: known ? run.data.format : "auto", template, trainOnPrompt: run?.data.trainOnPrompt ?? false, sequenceLength, maxRows: rows };
+}
+
+function notesOf({ badRows, rowsWithoutTargets, truncated, skipped }: LoadedDocuments, data: string, sequenceLength: number): string[] {
+  const first = skipped
+    .slice(0, 3)
+    .map(({ line, reason }) => `line ${line}: ${reason}`)
+    .join("; ");
+  const out = badRows + rowsWithoutTargets;
+  return [
+    ...(out > 0 ? [`${out} of the rows of ${data} left out (${first}${out > 3 ? "; …" : ""}).`] : []),
+    ...(truncated > 0 ? [`${truncated} of the rows of ${data} cut off at ${sequenceLength} tokens, without their end.`] : []),
+  ];
+}

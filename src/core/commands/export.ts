@@ -1,0 +1,92 @@
+/** `sparse-tuner export`, `apply` and `undo`: a run's result as a model folder or a delta, and a delta into a model and out again. */
+import { createReadStream } from "node:fs";
+import { stat } from "node:fs/promises";
+import path from "node:path";
+import { UserError } from "../../protocol/userError.ts";
+import { applyDelta, undoDelta } from "../files/deltaApply.ts";
+import { writeNewFile } from "../files/durableFile.ts";
+import { deltaOverrides, exportMerged, type WeightOverride } from "../files/mergedExport.ts";
+import { openModelFolder } from "../files/modelFolder.ts";
+import { createFolder } from "../files/newFolder.ts";
+import { isRunFolder, requireRunFolder, runFiles } from "../files/runFolder.ts";
+import { openSafetensors, type SafetensorsFile } from "../files/safetensors.ts";
+import { openDelta } from "../files/smtDelta.ts";
+import { type ModelSource, modelSource } from "../inference.ts";
+import type { DeltaOptions, ExportOptions } from "./options.ts";
+import { programName, shownPath } from "./programName.ts";
+
+export async function exportRun({ runFolder, format, to }: ExportOptions): Promise<number> {
+  await requireRunFolder(runFolder);
+  const source = await modelSource(runFolder);
+  if (format === "delta") await exportDelta(source, to);
+  else await exportModel(source, to);
+  process.stdout.write(`${format === "delta" ? "The trained blocks stand" : "The tuned model stands"} in ${to}.\n`);
+  return 0;
+}
+
+async function exportDelta({ delta }: ModelSource, to: string): Promise<void> {
+  if (!delta)
+    throw new UserError("export/no-delta", "A run of full fine-tuning changes every weight: it has no delta.", "Export it with --format merged.");
+  const files = [runFiles.selection, runFiles.delta].map((name) => path.join(path.dirname(delta), name));
+  const sizes = await Promise.all(files.map(async (file) => (await stat(file)).size));
+  await createFolder(to, sizes[0] + sizes[1], async (folder) => {
+    for (const file of files) await writeNewFile(path.join(folder, path.basename(file)), createReadStream(file));
+  });
+}
+
+async function exportModel(source: ModelSource, to: string): Promise<void> {
+  const base = await openModelFolder(source.base);
+  try {
+    if (source.delta) {
+      const delta = await openDelta(source.delta);
+      await exportMerged(base, deltaOverrides(base, delta), to);
+      await delta.close();
+    } else {
+      const trained = await openSafetensors(source.trained as string);
+      await exportMerged(base, trainedOverrides(trained), to);
+      await trained.close();
+    }
+  } finally {
+    await base.close();
+  }
+}
+
+const pieceBytes = 8 << 20;
+
+function trainedOverrides(trained: SafetensorsFile): Map<string, WeightOverride> {
+  return new Map([...trained.header.tensors].map(([name, { begin, end }]) => [name, { floats: () => floatsOf(trained, name, end - begin) }]));
+}
+
+async function* floatsOf(trained: SafetensorsFile, name: string, bytes: number): AsyncGenerator<Float32Array> {
+  for (let begin = 0; begin < bytes; begin += pieceBytes) {
+    const piece = await trained.readBytes(name, begin, Math.min(bytes, begin + pieceBytes));
+    yield new Float32Array(piece.buffer, piece.byteOffset, piece.length / 4);
+  }
+}
+
+/** The delta's file, where a folder is named: an exported delta, or a run that is done. */
+async function deltaFile(delta: string): Promise<string> {
+  const status = await stat(delta).catch(() => null);
+  if (!status?.isDirectory()) return delta;
+  const file = path.join(delta, runFiles.delta);
+  if (await stat(file).catch(() => null)) return file;
+  const action = (await isRunFolder(delta))
+    ? `Let the run end, or take its newest checkpoint out with: export ${delta} --format delta --to FOLDER`
+    : `Give an ${runFiles.delta}, or a folder that holds one.`;
+  throw new UserError("delta/missing", `${delta} has no ${runFiles.delta}.`, action);
+}
+
+export async function apply({ model, delta }: DeltaOptions): Promise<number> {
+  const file = await deltaFile(delta);
+  const { weights } = await applyDelta(model, file);
+  process.stdout.write(
+    `${weights.length} weights of ${model} hold the delta's blocks now; take them out with: ${programName()} undo ${shownPath(model)} ${shownPath(file)}\n`,
+  );
+  return 0;
+}
+
+export async function undo({ model, delta }: DeltaOptions): Promise<number> {
+  const { files } = await undoDelta(model, await deltaFile(delta));
+  process.stdout.write(`${files.join(", ")} of ${model} ${files.length === 1 ? "has its" : "have their"} old bytes back.\n`);
+  return 0;
+}
