@@ -1,0 +1,144 @@
+/**
+ * Values of one block of an open run, read between two steps: only the entries asked for leave the device.
+ * The rule to keep: what the run does not hold at this step is said to be missing, with the reason; nothing is ever filled in.
+ */
+import type { BlockPart, BlockWindow, CoreParams } from "../../protocol/coreProtocol.ts";
+import { maxWindowValues } from "../../protocol/coreProtocol.ts";
+import { UserError } from "../../protocol/userError.ts";
+import type { Tensor } from "../devices/device.ts";
+import { decodeFloats, storedElementBytes } from "../files/storedFloats.ts";
+import type { Parameter } from "../methods/method.ts";
+import { SparseMatrixTuning } from "../methods/smt/smt.ts";
+import type { Run } from "../run.ts";
+
+export interface LiveBlock {
+  step: number;
+  /** Row-major entries of the window. */
+  values: Float32Array;
+  rows: number;
+  columns: number;
+  blockRows: number;
+  blockColumns: number;
+}
+
+export interface MissingBlock {
+  step: number;
+  reason: string;
+}
+
+/** A block's place in its weight, in elements. */
+interface Place {
+  rowStart: number;
+  columnStart: number;
+  blockRows: number;
+  blockColumns: number;
+  /** Row length of the whole weight. */
+  width: number;
+}
+
+/** Reads at a step boundary. Throws UserError for a block that the model does not have or a window outside it. */
+export async function readLiveBlock(run: Run, { name, row, column, part, window }: CoreParams["readBlock"]): Promise<LiveBlock | MissingBlock> {
+  const { step } = run.state;
+  const blockSize = run.selection?.blockSize ?? run.smt?.blockSize;
+  if (!blockSize) return { step, reason: "This run trains whole matrices: it has no blocks." };
+  const weight = run.model.tensors.byName.get(`${name}.weight`);
+  if (weight?.shape.length !== 2) throw noBlock(`The model has no matrix ${name}.`);
+  const place = placeOf(weight, row * blockSize, column * blockSize, blockSize);
+  const inside = checkedWindow(place, window);
+  const values = await readPart(run, name, weight, place, inside, part);
+  if (typeof values === "string") return { step, reason: values };
+  return { step, values, rows: inside.rows, columns: inside.columns, blockRows: place.blockRows, blockColumns: place.blockColumns };
+}
+
+function placeOf(weight: Tensor, rowStart: number, columnStart: number, blockSize: number): Place {
+  const [height, width] = weight.shape;
+  if (rowStart >= height || columnStart >= width)
+    throw noBlock(`The matrix has ${height} × ${width} entries: there is no such block of ${blockSize}.`);
+  return { rowStart, columnStart, blockRows: Math.min(blockSize, height - rowStart), blockColumns: Math.min(blockSize, width - columnStart), width };
+}
+
+function checkedWindow({ blockRows, blockColumns }: Place, window: BlockWindow | undefined): BlockWindow {
+  const inside = window ?? { row: 0, column: 0, rows: blockRows, columns: blockColumns };
+  if (inside.row + inside.rows > blockRows || inside.column + inside.columns > blockColumns)
+    throw noBlock(`The window reaches outside its block of ${blockRows} × ${blockColumns}.`);
+  if (inside.rows * inside.columns > maxWindowValues)
+    throw noBlock(`${inside.rows} × ${inside.columns} values are more than may be asked for at once.`);
+  return inside;
+}
+
+function noBlock(message: string): UserError {
+  return new UserError("inspect/no-block", message, "Ask for a block of the run's selection.");
+}
+
+/** The values, or why there are none. */
+async function readPart(run: Run, name: string, weight: Tensor, place: Place, window: BlockWindow, part: BlockPart): Promise<Float32Array | string> {
+  const trained = trainedBlock(run, name, place);
+  if (part === "delta") {
+    const value = trained
+      ? await readWindow(run, trained.parameter.value, trained.offset, place.blockColumns, window)
+      : retiredWindow(run, name, place, window);
+    return value ? subtract(value, await readBase(run, name, place, window)) : notTrained(run);
+  }
+  if (trained) return readWindow(run, tensorOf(trained.parameter, part), trained.offset, place.blockColumns, window);
+  if (part !== "weight") return notTrained(run);
+  return readWindow(run, weight, place.rowStart * place.width + place.columnStart, place.width, window);
+}
+
+function notTrained({ method }: Run): string {
+  return method
+    ? "This block is not trained at this step: it has no gradient and no moments, and its weight is the base model's."
+    : "No blocks have been chosen yet.";
+}
+
+function tensorOf(parameter: Parameter, part: Exclude<BlockPart, "delta">): Tensor {
+  return part === "weight" ? parameter.value : parameter[part];
+}
+
+function trainedBlock({ method }: Run, name: string, { rowStart, columnStart }: Place): { parameter: Parameter; offset: number } | null {
+  if (!(method instanceof SparseMatrixTuning)) return null;
+  const matrix = method.matrices.get(name);
+  if (!matrix) return null;
+  const { table, parameter } = matrix;
+  for (let i = 0; i < table.length; i += 6) if (table[i] === rowStart && table[i + 2] === columnStart) return { parameter, offset: table[i + 4] };
+  return null;
+}
+
+/** Entries of a window whose block starts at `offset` of a tensor with rows of `stride` elements. */
+async function readWindow(run: Run, tensor: Tensor, offset: number, stride: number, window: BlockWindow): Promise<Float32Array> {
+  const values = new Float32Array(window.rows * window.columns);
+  for (let r = 0; r < window.rows; r++)
+    values.set(
+      (await run.device.read(tensor, offset + (window.row + r) * stride + window.column, window.columns)) as Float32Array,
+      r * window.columns,
+    );
+  return values;
+}
+
+/** The same of a block that an earlier selection trained. */
+function retiredWindow(run: Run, name: string, place: Place, window: BlockWindow): Float32Array | null {
+  const blockSize = run.selection?.blockSize ?? 1;
+  const block = run.retired.find(
+    (retired) => retired.name === name && retired.row * blockSize === place.rowStart && retired.column * blockSize === place.columnStart,
+  );
+  if (!block) return null;
+  const rowAt = (r: number) => (window.row + r) * place.blockColumns + window.column;
+  const values = new Float32Array(window.rows * window.columns);
+  for (let r = 0; r < window.rows; r++) values.set(block.values.subarray(rowAt(r), rowAt(r) + window.columns), r * window.columns);
+  return values;
+}
+
+/** The same of the model that deltas count from, out of its file. */
+async function readBase({ base }: Run, name: string, place: Place, window: BlockWindow): Promise<Float32Array> {
+  const { dtype } = base.tensor(`${name}.weight`);
+  const bytes = storedElementBytes[dtype];
+  const values = new Float32Array(window.rows * window.columns);
+  for (let r = 0; r < window.rows; r++) {
+    const begin = ((place.rowStart + window.row + r) * place.width + place.columnStart + window.column) * bytes;
+    values.set(decodeFloats(await base.readBytes(`${name}.weight`, begin, begin + window.columns * bytes), dtype), r * window.columns);
+  }
+  return values;
+}
+
+function subtract(values: Float32Array, base: Float32Array): Float32Array {
+  return values.map((value, i) => value - base[i]);
+}

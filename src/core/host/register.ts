@@ -1,0 +1,38 @@
+/**
+ * Enters this core into the user's register of live runs and takes it out again; records of processes that are gone are swept on the way.
+ * What a record says and where it lies is in protocol/liveRun.ts. The rule to keep: a record appears whole, in a folder that only its owner can enter.
+ */
+import { readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import { type LiveRunRecord, liveRunsFolder, parseLiveRunRecord } from "../../protocol/liveRun.ts";
+import { isAlive } from "../files/runLock.ts";
+import { requirePrivateFolder } from "./privateFolder.ts";
+
+export interface Registration {
+  release(): Promise<void>;
+}
+
+/** Throws UserError `host/unsafe-folder`. */
+export async function registerRun(record: LiveRunRecord): Promise<Registration> {
+  const folder = liveRunsFolder({ platform: process.platform, env: process.env, home: os.homedir() });
+  await requirePrivateFolder(folder);
+  await sweep(folder);
+  const file = path.join(folder, `${record.nonce}.json`);
+  const temporary = `${file}.${process.pid}.tmp`;
+  await writeFile(temporary, `${JSON.stringify(record)}\n`, { mode: 0o600, flag: "wx" });
+  await rename(temporary, file);
+  return { release: () => rm(file, { force: true }) };
+}
+
+/** Removes records, and sockets, of processes of this machine that have ended without doing it. */
+async function sweep(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    if (!name.endsWith(".json")) continue;
+    const file = path.join(folder, name);
+    const record = parseLiveRunRecord(await readFile(file, "utf8").catch(() => ""));
+    if (!record || record.host !== os.hostname() || (await isAlive(record))) continue;
+    await rm(file, { force: true });
+    if (process.platform !== "win32") await rm(record.socket, { force: true });
+  }
+}

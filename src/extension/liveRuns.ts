@@ -1,0 +1,88 @@
+/**
+ * Finds the core that works on a run folder, for hosts. Reads the user's register of live runs and asks the operating system; imports no VS Code.
+ * The rule to keep: run.lock lies in a workspace and can be anybody's forgery. It may say that a run is busy, never which process or socket to use.
+ */
+import { lstat, readdir, readFile, realpath } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import { type LiveRunRecord, liveRunsFolder, parseLiveRunRecord, processStartMark } from "../protocol/liveRun.ts";
+
+export type LiveRun =
+  /** A core of this user works on it. */
+  | { kind: "live"; record: LiveRunRecord }
+  /** Its lock names another machine, so that nothing can be seen from here. */
+  | { kind: "elsewhere"; host: string }
+  /**
+   * Its lock names a process here that is in no register. Not `alive`: the run was interrupted and can be resumed. `alive`: a command line works on it,
+   * or the lock is forged; the run cannot be started before the lock is gone.
+   */
+  | { kind: "unregistered"; pid: number; alive: boolean }
+  | { kind: "none" };
+
+/** Who works on a run folder. */
+export async function findLiveRun(runFolder: string): Promise<LiveRun> {
+  const folder = await realpath(runFolder).catch(() => path.resolve(runFolder));
+  const record = (await liveRuns()).filter((live) => live.runFolder === folder).sort((a, b) => b.startedMs - a.startedMs)[0];
+  if (record) return { kind: "live", record };
+  const lock = await readLock(folder);
+  if (!lock) return { kind: "none" };
+  if (lock.host !== os.hostname()) return { kind: "elsewhere", host: lock.host };
+  return { kind: "unregistered", pid: lock.pid, alive: await isAlive(lock) };
+}
+
+/** All cores of this user that are alive on this machine. */
+export async function liveRuns(): Promise<LiveRunRecord[]> {
+  const folder = liveRunsFolder({ platform: process.platform, env: process.env, home: os.homedir() });
+  if (!(await isPrivate(folder))) return [];
+  const records: LiveRunRecord[] = [];
+  for (const name of await readdir(folder)) {
+    if (!name.endsWith(".json")) continue;
+    const record = parseLiveRunRecord(await readFile(path.join(folder, name), "utf8").catch(() => ""));
+    if (record && record.host === os.hostname() && (await isAlive(record))) records.push(record);
+  }
+  return records;
+}
+
+/** Ends a core that does not answer. Only a process that the register and the operating system agree on is signalled; false when there is none. */
+export async function killLiveRun(runFolder: string): Promise<boolean> {
+  const found = await findLiveRun(runFolder);
+  if (found.kind !== "live") return false;
+  process.kill(found.record.pid, "SIGKILL");
+  return true;
+}
+
+/** Whether the process of a record still runs, and is the one that wrote it. */
+export async function isAlive({ pid, processStart }: Pick<LiveRunRecord, "pid" | "processStart">): Promise<boolean> {
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ESRCH") return false;
+  }
+  return processStart === null || (await startOf(pid)) === processStart;
+}
+
+async function startOf(pid: number): Promise<string | null> {
+  try {
+    const [boot, stat] = await Promise.all([readFile("/proc/sys/kernel/random/boot_id", "utf8"), readFile(`/proc/${pid}/stat`, "utf8")]);
+    return processStartMark(boot, stat);
+  } catch {
+    return null;
+  }
+}
+
+/** Whether others than this user could have written there. An absent folder holds nothing. */
+async function isPrivate(folder: string): Promise<boolean> {
+  const status = await lstat(folder).catch(() => null);
+  if (!status?.isDirectory()) return false;
+  return process.platform === "win32" || (status.uid === process.getuid?.() && (status.mode & 0o077) === 0);
+}
+
+async function readLock(folder: string): Promise<{ pid: number; host: string; processStart: string | null } | null> {
+  try {
+    const { pid, host, processStart } = JSON.parse(await readFile(path.join(folder, "run.lock"), "utf8"));
+    if (!Number.isInteger(pid) || pid <= 0 || typeof host !== "string") return null;
+    return { pid, host: host.slice(0, 300), processStart: typeof processStart === "string" ? processStart : null };
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,177 @@
+/**
+ * What a host (the extension, a test, a script) and a core say to each other. JSON-RPC on one connection to the core's socket: requests with their
+ * schemas, results, notifications. Arrays on a second connection, as frames: heatmaps and values of blocks. Types and schemas only; no I/O.
+ * The rules to keep: both sides check what they get by these schemas; arrays never travel as JSON; a command has an id and acts once.
+ */
+import Type, { type Static } from "typebox";
+import type { RunEvent } from "./events.ts";
+
+/** Raised whenever a message changes so that an older side would misread it. */
+export const protocolVersion = 1;
+/** A core says that it lives this often, also while a step computes, as long as one layer takes less. */
+export const heartbeatMs = 1000;
+/** Without a heartbeat for so long a core counts as not responding. */
+export const notRespondingMs = 10_000;
+/** Values of a block that may be asked for at once. */
+export const maxWindowValues = 1 << 18;
+
+const closed = { additionalProperties: false };
+const count = Type.Integer({ minimum: 0, maximum: 2 ** 53 - 1 });
+const index = Type.Integer({ minimum: 0, maximum: 1e9 });
+
+/** What of a block can be read: its f32 value, value − base, and what the optimizer holds for it. */
+export const blockParts = ["weight", "delta", "gradient", "firstMoment", "secondMoment"] as const;
+export type BlockPart = (typeof blockParts)[number];
+
+/** Entries of a block, counted from its upper left corner. */
+const windowSchema = Type.Object(
+  { row: index, column: index, rows: Type.Integer({ minimum: 1, maximum: 65536 }), columns: Type.Integer({ minimum: 1, maximum: 65536 }) },
+  closed,
+);
+export type BlockWindow = Static<typeof windowSchema>;
+
+/** `id` makes a repeated command act once. */
+const command = Type.Object({ id: Type.String({ minLength: 1, maxLength: 80 }) }, closed);
+const nothing = Type.Object({}, closed);
+
+/** Parameters of every request. `hello` comes first; anything before it ends the connection. */
+export const requestSchemas = {
+  /** Who the host is and which run it means. */
+  hello: Type.Object(
+    { version: Type.Integer(), nonce: Type.String({ maxLength: 80 }), client: Type.String({ minLength: 1, maxLength: 80 }) },
+    closed,
+  ),
+  /** Holds the run at its next step boundary, until `resume`. */
+  pause: command,
+  resume: command,
+  /** Saves at the next step boundary and ends the process. */
+  stop: command,
+  /** Saves a checkpoint at the next step boundary. */
+  save: command,
+  /** Sends every event after this number, then those to come, as `events`, without a gap. Once a connection. */
+  follow: Type.Object({ after: count }, closed),
+  status: nothing,
+  /** Asks for heatmap frames on the bulk connection, or for no more. A host asks only while somebody looks. */
+  watchHeatmap: Type.Object({ on: Type.Boolean() }, closed),
+  /** Reads entries of a block of a linear map at the next step boundary; `row` and `column` count blocks. The values come as a `block` frame. */
+  readBlock: Type.Object(
+    {
+      name: Type.String({ minLength: 1, maxLength: 300 }),
+      row: index,
+      column: index,
+      part: Type.Enum([...blockParts]),
+      window: Type.Optional(windowSchema),
+    },
+    closed,
+  ),
+};
+
+export type CoreRequest = keyof typeof requestSchemas;
+export type CoreParams = { [Name in CoreRequest]: Static<(typeof requestSchemas)[Name]> };
+export const commandNames = ["pause", "resume", "stop", "save"] as const;
+export type CommandName = (typeof commandNames)[number];
+
+const status = Type.Object({
+  /** waiting: for room on the disk. pausing, stopping: asked to, the step is being finished. */
+  state: Type.Enum(["opening", "running", "pausing", "paused", "waiting", "stopping", "ended"]),
+  /** Updates done. */
+  step: count,
+  totalSteps: count,
+  /** Number of the newest event. */
+  lastSequence: count,
+  clients: count,
+});
+export type CoreStatus = Static<typeof status>;
+export type CoreState = CoreStatus["state"];
+
+const commandResult = Type.Object({ repeated: Type.Boolean() });
+
+export const resultSchemas = {
+  hello: Type.Object({
+    version: Type.Integer(),
+    runFolder: Type.String(),
+    pid: count,
+    /** To be named by the bulk connection's `attach` frame. */
+    attachment: Type.String(),
+    status,
+  }),
+  pause: commandResult,
+  resume: commandResult,
+  stop: commandResult,
+  save: commandResult,
+  follow: nothing,
+  status,
+  watchHeatmap: nothing,
+  /** `frame` is the `id` of the frame that holds the values, row-major f32. Or what was not kept, and why: never zeros. */
+  readBlock: Type.Union([
+    Type.Object({
+      available: Type.Literal(true),
+      frame: count,
+      step: count,
+      /** Of the window. */
+      rows: count,
+      columns: count,
+      /** Of the whole block, smaller at a matrix's edge. */
+      blockRows: count,
+      blockColumns: count,
+    }),
+    Type.Object({ available: Type.Literal(false), step: count, reason: Type.String() }),
+  ]),
+};
+export type CoreResults = { [Name in CoreRequest]: Static<(typeof resultSchemas)[Name]> };
+export type BlockReading = CoreResults["readBlock"];
+
+/** An event as far as both sides rely on it; its kind says the rest. */
+const event = Type.Object({ sequence: count, timeMs: Type.Number(), kind: Type.String() });
+
+export const notificationSchemas = {
+  events: Type.Object({ events: Type.Array(event) }),
+  heartbeat: Type.Object({ timeMs: Type.Number(), status }),
+  /** The last message of a core that ends by itself; the host closes its connections then. */
+  ended: Type.Object({
+    outcome: Type.Enum(["done", "stopped", "failed"]),
+    error: Type.Optional(Type.Object({ code: Type.String(), message: Type.String(), action: Type.String() })),
+  }),
+};
+export type CoreNotifications = {
+  events: { events: RunEvent[] };
+  heartbeat: Static<typeof notificationSchemas.heartbeat>;
+  ended: Static<typeof notificationSchemas.ended>;
+};
+export type CoreNotification = keyof CoreNotifications;
+
+/** The first frame of the bulk connection, host → core. */
+export const attachSchema = Type.Object({ kind: Type.Literal("attach"), attachment: Type.String({ maxLength: 80 }) }, closed);
+
+const grid = { name: Type.String(), rows: count, columns: count };
+
+/** Headers of the frames that a core sends on the bulk connection. */
+export const frameSchemas = {
+  /**
+   * Scores of all blocks after a warm-up step, and once more when blocks were chosen from them (`final`). Payload: one byte a block, matrix after matrix,
+   * row-major; byte b of a matrix means low + b · (high − low) / 255.
+   */
+  scores: Type.Object({
+    kind: Type.Literal("scores"),
+    step: count,
+    /** Updates before this warm-up. */
+    afterStep: count,
+    final: Type.Boolean(),
+    matrices: Type.Array(Type.Object({ ...grid, low: Type.Number(), high: Type.Number() })),
+  }),
+  /** The chosen blocks. Payload: per matrix `chosen` × {u32 row · columns + column, u32 rank, f32 score}, in rank order. */
+  selection: Type.Object({
+    kind: Type.Literal("selection"),
+    step: count,
+    blockSize: count,
+    matrices: Type.Array(Type.Object({ ...grid, chosen: count })),
+  }),
+  /** Payload: the values of a `readBlock`, f32 row-major. */
+  block: Type.Object({ kind: Type.Literal("block"), id: count }),
+};
+export type FrameKind = keyof typeof frameSchemas;
+export type FrameHeader = { [Kind in FrameKind]: Static<(typeof frameSchemas)[Kind]> }[FrameKind];
+
+/** What each side accepts: hosts send small messages and no payloads. */
+export const hostToCoreLimits = { headerBytes: 1 << 16, payloadBytes: 0 };
+export const coreToHostLimits = { headerBytes: 1 << 24, payloadBytes: 1 << 26 };
