@@ -94,7 +94,7 @@ test("without a host for as long as it was told, the core saves and stops; a hos
   assert.equal((await host.client.status()).state, "running");
   host.client.close();
   assert.deepEqual(await host.end, { outcome: "closed" });
-  await until(async () => (await findLiveRun(runFolder)).kind === "none", 6000);
+  await until(async () => (await findLiveRun(runFolder)).kind === "none", 30_000);
   const log = readLog(runFolder);
   assert.deepEqual(
     log.slice(-2).map(({ kind }) => kind),

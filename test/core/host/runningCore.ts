@@ -89,7 +89,7 @@ export class WatchingHost {
   }
 
   /** The first event that fits, seen already or to come. */
-  async seen(fits: (event: RunEvent) => boolean, timeoutMs = 15_000): Promise<RunEvent> {
+  async seen(fits: (event: RunEvent) => boolean, timeoutMs = 90_000): Promise<RunEvent> {
     await until(
       () => this.events.some(fits),
       timeoutMs,
@@ -118,7 +118,7 @@ export function readLog(runFolder: string): RunEvent[] {
     .map((line) => JSON.parse(line) as RunEvent);
 }
 
-export async function until(holds: () => boolean | Promise<boolean>, timeoutMs = 10_000, why: () => string = () => ""): Promise<void> {
+export async function until(holds: () => boolean | Promise<boolean>, timeoutMs = 60_000, why: () => string = () => ""): Promise<void> {
   for (const began = performance.now(); !(await holds()); await delay(20))
     if (performance.now() - began > timeoutMs) assert.fail(`waited ${timeoutMs} ms in vain: ${holds} ${why()}`);
 }
