@@ -15,6 +15,7 @@ import { ropeTables } from "../model/rope.ts";
 import { allocateTensors, loadWeights, type Precision } from "../model/tensors.ts";
 import { gradientNorm, updateParameters, zeroGradients } from "../optim/update.ts";
 
+/** What is trained, and how much of it. */
 export interface SyntheticRun {
   modelFolder: string;
   method: "smt" | "full";
@@ -24,6 +25,7 @@ export interface SyntheticRun {
   steps: number;
 }
 
+/** What a synthetic training gave: its losses are those of the peer, its speed is what is compared. */
 export interface SyntheticResult {
   losses: number[];
   /** Seconds of each step. */
@@ -51,6 +53,7 @@ export function multipliedParameters(config: ModelConfig): number {
   return totalMatrixParameters(config) - (config.tiedEmbeddings ? 0 : config.vocabSize * config.hiddenSize);
 }
 
+/** Micro-batch of one step (B·T tokens), every position a target; ids follow the formula at the top of this file. */
 export function syntheticBatch(config: ModelConfig, batchSize: number, sequenceLength: number, step: number): Batch {
   const tokens = batchSize * sequenceLength;
   const id = (position: number) => (7919 * position + 13) % config.vocabSize;
@@ -104,6 +107,7 @@ export async function trainSynthetic(device: Device, run: SyntheticRun): Promise
   return { losses, stepSeconds, tokensPerSecond: (batchSize * sequenceLength) / median(timed), peakBytes };
 }
 
+/** Median; the mean of the middle two for an even count. */
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;

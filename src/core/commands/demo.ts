@@ -17,6 +17,7 @@ const generatedTokens = 60;
 /** Of the held-out rows, a short one. */
 const questionRow = 1;
 
+/** Runs the bundled run file in a new run folder under `output`; exit code as of `train`. */
 export async function demo({ output, json }: DemoOptions): Promise<number> {
   const runFile = assetPath("media/demo/demo.sparse-tuner.yaml");
   const config = { ...parseRunFile(await readText(runFile), runFile), output: path.resolve(output) };

@@ -18,6 +18,7 @@ import type { EvaluateOptions } from "./options.ts";
 const longestRow = 2048;
 const tokensPerBatch = 2048;
 
+/** Prints mean NLL in nats, perplexity and the number of tokens counted. Throws UserError for a model or data that cannot be read. */
 export async function evaluate({ modelOrRun, data, sequenceLength: asked, rows, json }: EvaluateOptions): Promise<number> {
   const opened = await openModel(modelOrRun, { device: "auto", threads: "auto", positions: asked ?? longestRow });
   const { model, tokenizer, config: run, reasons } = opened;

@@ -15,6 +15,7 @@ import { type ModelSource, modelSource } from "../inference.ts";
 import type { DeltaOptions, ExportOptions } from "./options.ts";
 import { programName, shownPath } from "./programName.ts";
 
+/** Writes the newest checkpoint of a run into the new folder `to`. Throws UserError, and leaves nothing half-written. */
 export async function exportRun({ runFolder, format, to }: ExportOptions): Promise<number> {
   await requireRunFolder(runFolder);
   const source = await modelSource(runFolder);
@@ -76,6 +77,7 @@ async function deltaFile(delta: string): Promise<string> {
   throw new UserError("delta/missing", `${delta} has no ${runFiles.delta}.`, action);
 }
 
+/** Writes a delta's blocks into a model folder. Throws UserError when it belongs to another base or is in it already. */
 export async function apply({ model, delta }: DeltaOptions): Promise<number> {
   const file = await deltaFile(delta);
   const { weights } = await applyDelta(model, file);
@@ -85,6 +87,7 @@ export async function apply({ model, delta }: DeltaOptions): Promise<number> {
   return 0;
 }
 
+/** Takes a delta out again, byte for byte. Throws UserError when it is not in the model. */
 export async function undo({ model, delta }: DeltaOptions): Promise<number> {
   const { files } = await undoDelta(model, await deltaFile(delta));
   process.stdout.write(`${files.join(", ")} of ${model} ${files.length === 1 ? "has its" : "have their"} old bytes back.\n`);

@@ -5,6 +5,7 @@ import { generate as continueIds } from "../generate.ts";
 import { type OpenModel, openModel } from "../inference.ts";
 import type { GenerateOptions } from "./options.ts";
 
+/** Prints the continuation as it comes, or {text, ids} of the new tokens. Throws UserError when the prompt leaves no room. */
 export async function generate({ modelOrRun, prompt, tokens, temperature, seed, json }: GenerateOptions): Promise<number> {
   const opened = await openModel(modelOrRun, { device: "auto", threads: "auto", positions: 1 });
   try {
