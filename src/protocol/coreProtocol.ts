@@ -24,11 +24,32 @@ export const blockParts = ["weight", "delta", "gradient", "firstMoment", "second
 export type BlockPart = (typeof blockParts)[number];
 
 /** Entries of a block, counted from its upper left corner. */
-const windowSchema = Type.Object(
+export const windowSchema = Type.Object(
   { row: index, column: index, rows: Type.Integer({ minimum: 1, maximum: 65536 }), columns: Type.Integer({ minimum: 1, maximum: 65536 }) },
   closed,
 );
 export type BlockWindow = Static<typeof windowSchema>;
+
+/** A block of a linear map: its Hugging Face name without `.weight`; row and column count blocks. */
+export const blockPlaceSchema = Type.Object({ name: Type.String({ minLength: 1, maxLength: 300 }), row: index, column: index }, closed);
+export type BlockPlace = Static<typeof blockPlaceSchema>;
+
+const numberOrNull = Type.Union([Type.Number(), Type.Null()]);
+
+/** One block's value in every mode of the heatmap; null where the run has none at that step. */
+export const cellSchema = Type.Object({
+  step: count,
+  /** What ranked it, or ranks it during a warm-up. */
+  score: numberOrNull,
+  selected: Type.Boolean(),
+  /** 0 is the best. */
+  rank: Type.Union([count, Type.Null()]),
+  /** Means over the block's entries: |gradient| of the last update before clipping, |value − base|, Adam's second moment. */
+  gradient: numberOrNull,
+  delta: numberOrNull,
+  secondMoment: numberOrNull,
+});
+export type Cell = Static<typeof cellSchema>;
 
 /** `id` makes a repeated command act once. */
 const command = Type.Object({ id: Type.String({ minLength: 1, maxLength: 80 }) }, closed);
@@ -56,14 +77,14 @@ export const requestSchemas = {
   /** Reads entries of a block of a linear map at the next step boundary; `row` and `column` count blocks. The values come as a `block` frame. */
   readBlock: Type.Object(
     {
-      name: Type.String({ minLength: 1, maxLength: 300 }),
-      row: index,
-      column: index,
+      ...blockPlaceSchema.properties,
       part: Type.Enum([...blockParts]),
       window: Type.Optional(windowSchema),
     },
     closed,
   ),
+  /** What the heatmaps show of one block, exactly, at the next step boundary. */
+  readCell: blockPlaceSchema,
 };
 
 export type CoreRequest = keyof typeof requestSchemas;
@@ -117,6 +138,7 @@ export const resultSchemas = {
     }),
     Type.Object({ available: Type.Literal(false), step: count, reason: Type.String() }),
   ]),
+  readCell: cellSchema,
 };
 export type CoreResults = { [Name in CoreRequest]: Static<(typeof resultSchemas)[Name]> };
 export type BlockReading = CoreResults["readBlock"];
@@ -166,11 +188,20 @@ export const frameSchemas = {
     blockSize: count,
     matrices: Type.Array(Type.Object({ ...grid, chosen: count })),
   }),
+  /**
+   * How the chosen blocks fare after an update. Payload: three arrays of f32, each one value a chosen block, blocks in the order of the `selection` frame:
+   * means of |gradient|, |value − base| and Adam's second moment, as in a `Cell`; NaN where that has none. Sent only while somebody watches, and seldom enough to cost the run
+   * no more than a fiftieth of its time.
+   */
+  magnitudes: Type.Object({ kind: Type.Literal("magnitudes"), step: count, blocks: count }),
   /** Payload: the values of a `readBlock`, f32 row-major. */
   block: Type.Object({ kind: Type.Literal("block"), id: count }),
 };
 export type FrameKind = keyof typeof frameSchemas;
 export type FrameHeader = { [Kind in FrameKind]: Static<(typeof frameSchemas)[Kind]> }[FrameKind];
+
+/** Frames that draw the heatmap of a run, from a live core or read from its folder. */
+export type HeatmapHeader = Extract<FrameHeader, { kind: "scores" | "selection" | "magnitudes" }>;
 
 /** What each side accepts: hosts send small messages and no payloads. */
 export const hostToCoreLimits = { headerBytes: 1 << 16, payloadBytes: 0 };

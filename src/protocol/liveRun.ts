@@ -48,9 +48,11 @@ export function liveRunsFolder({ platform, env, home }: UserPlace): string {
   return path.join(state, "sparse-tuner", "runs");
 }
 
-/** Boot id and the text of /proc/PID/stat as one mark of a process; null when that text is none. */
+/** Boot id and the text of /proc/PID/stat as one mark of a process; null when that text is none. A dead one that nobody has reaped has no record's mark. */
 export function processStartMark(bootId: string, stat: string): string | null {
-  // The name in parentheses may hold anything; the start tick is the 20th field after it.
-  const tick = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
+  // The name in parentheses may hold anything; after it come the state and, as the 20th field, the start tick.
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  if (fields[0] === "Z" || fields[0] === "X") return `${bootId.trim()}:ended`;
+  const tick = fields[19];
   return tick ? `${bootId.trim()}:${tick}` : null;
 }

@@ -24,6 +24,11 @@ export interface RunFileProblem {
   line: number;
   column: number;
   message: string;
+  /** What an editor underlines: offsets into the text. */
+  start: number;
+  end: number;
+  /** The key or word that was probably meant; a key of another section with its path. */
+  guess: string | null;
 }
 
 /** All errors of a run file at once. */
@@ -47,7 +52,8 @@ export function parseRunFile(text: string, file: string): RunConfig {
 
 /** As {@link parseRunFile}, for editors: problems instead of an exception. */
 export function checkRunFile(text: string, file: string): { config: RunConfig | null; problems: RunFileProblem[] } {
-  if (text.length > maxFileBytes) return failed({ path: "", line: 1, column: 1, message: "is larger than 1 MiB: this is no run file" });
+  const whole = (message: string) => failed({ path: "", line: 1, column: 1, message, start: 0, end: 0, guess: null });
+  if (text.length > maxFileBytes) return whole("is larger than 1 MiB: this is no run file");
   const lines = new LineCounter();
   const place = (offset: number) => {
     const { line, col } = lines.linePos(offset);
@@ -58,22 +64,29 @@ export function checkRunFile(text: string, file: string): { config: RunConfig | 
     document = parseDocument(text, { lineCounter: lines, prettyErrors: false, stringKeys: true });
   } catch (error) {
     // Nesting deeper than the stack ends here.
-    return failed({ path: "", line: 1, column: 1, message: `is not valid YAML: ${sentence((error as Error).message)}` });
+    return whole(`is not valid YAML: ${sentence((error as Error).message)}`);
   }
   // After the first few, syntax errors are echoes of one another.
   const syntax = [...document.errors, ...document.warnings].slice(0, 20);
   if (syntax.length > 0)
-    return failed(...syntax.map((error) => ({ path: "", ...place(error.pos[0]), message: `is not valid YAML: ${sentence(error.message)}` })));
+    return failed(
+      ...syntax.map(({ message, pos: [start, end] }) => {
+        return { path: "", ...place(start), message: `is not valid YAML: ${sentence(message)}`, start, end, guess: null };
+      }),
+    );
 
   let value: unknown;
   try {
     value = document.toJS({ maxAliasCount: 100 });
   } catch (error) {
-    return failed({ path: "", line: 1, column: 1, message: `is not valid YAML: ${sentence((error as Error).message)}` });
+    return whole(`is not valid YAML: ${sentence((error as Error).message)}`);
   }
   const { config, problems } = checkRunValue(value);
   if (problems.length > 0) {
-    const placed = problems.map((problem) => ({ path: pathText(problem.path), ...place(offsetOf(document, problem)), message: problem.message }));
+    const placed = problems.map((problem) => {
+      const { offset, start, end } = placeOf(document, problem);
+      return { path: pathText(problem.path), ...place(offset), message: problem.message, start, end, guess: problem.guess ?? null };
+    });
     return failed(...placed.sort((a, b) => a.line - b.line || a.column - b.column));
   }
   return { config: withAbsolutePaths(config as RunConfig, path.dirname(path.resolve(file))), problems: [] };
@@ -96,10 +109,25 @@ function checkRunValue(value: unknown): { config: RunConfig | null; problems: Pr
   const config = withDefaults(runSchema, value) as RunConfig;
   const problems = [...schemaProblems(runSchema, config), ...exclusions(config)];
   if (problems.length > 0) return { config: null, problems };
-  if (config.method.name === "smt" && budgetKeys(config.method).length === 0) config.method.ratio = defaultRatio;
-  if (config.train.steps === null && config.train.epochs === null) config.train.steps = defaultSteps;
+  fillDependentDefaults(config);
   if (!Value.Check(runSchema, config)) throw new Error("schemaProblems accepts what the schema refuses");
   return { config, problems: [] };
+}
+
+/**
+ * Values of a run file as far as they can be read, with every default; wrong ones stay as they are. For forms, which show a file while it is wrong.
+ */
+export function readableValues(value: unknown): Record<string, unknown> {
+  const mapping = typeof value === "object" && value !== null && !Array.isArray(value) ? value : {};
+  const config = withDefaults(runSchema, mapping) as Partial<RunConfig>;
+  fillDependentDefaults(config);
+  return config;
+}
+
+/** Defaults that hold only where other keys are not given. */
+function fillDependentDefaults({ method, train }: Partial<RunConfig>): void {
+  if (method?.name === "smt" && budgetKeys(method).length === 0) method.ratio = defaultRatio;
+  if (train && train.steps === null && train.epochs === null) train.steps = defaultSteps;
 }
 
 function budgetKeys(method: Partial<SmtConfig>): string[] {
@@ -144,24 +172,36 @@ export function isSelectionFile(selection: SmtConfig["selection"]): boolean {
   return !(selectionScopes as readonly string[]).includes(selection);
 }
 
-/** Where a problem lies in the text: at its key, its value, or, where that is missing, at the nearest mapping around it. */
-function offsetOf(document: Document, problem: Problem): number {
+/**
+ * Where a problem lies in the text: at its key, its value, or, where that is missing, at the nearest mapping around it. `offset` is where it is said to
+ * be; from `start` to `end` it is underlined: never nothing, and of a mapping only the key.
+ */
+function placeOf(document: Document, problem: Problem): { offset: number; start: number; end: number } {
   let node: unknown = document.contents;
   let offset = isNode(node) ? (node.range?.[0] ?? 0) : 0;
+  let [start, end] = [offset, offset];
   for (const [depth, step] of problem.path.entries()) {
     if (isMap(node)) {
       const pair = node.items.find((item) => isNode(item.key) && String(item.key) === String(step));
-      if (!pair) return offset;
+      if (!pair) break;
       const last = depth === problem.path.length - 1;
       const at = (last && problem.atKey) || !isNode(pair.value) || !pair.value.range ? pair.key : pair.value;
       offset = (isNode(at) && at.range?.[0]) || offset;
+      const underlined = at === pair.value && last && !isMap(at) && !isEmpty(at) ? at : pair.key;
+      [start, end] = isNode(underlined) && underlined.range ? underlined.range : [offset, offset];
       node = pair.value;
     } else if (isSeq(node)) {
       node = node.items[Number(step)];
-      if (isNode(node) && node.range) offset = node.range[0];
-    } else return offset;
+      if (!isNode(node) || !node.range) break;
+      [start, end] = node.range;
+      offset = start;
+    } else break;
   }
-  return offset;
+  return { offset, start, end };
+}
+
+function isEmpty(node: unknown): boolean {
+  return isNode(node) && node.range?.[0] === node.range?.[1];
 }
 
 function pathText(steps: (string | number)[]): string {

@@ -6,11 +6,12 @@
 import type { TSchema } from "typebox";
 import { nearest } from "./spelling.ts";
 
-/** `atKey`: the problem lies with the key itself, not with its value. */
+/** `atKey`: the problem lies with the key itself, not with its value. `guess`: what was probably meant, as the message says it. */
 export interface Problem {
   path: (string | number)[];
   message: string;
   atKey?: boolean;
+  guess?: string;
 }
 
 /** A copy of `value` with the schema's defaults where keys are missing, as deep as the value fits the schema. A mapping left empty (null) counts as missing. */
@@ -69,7 +70,7 @@ function check(schema: Schema, value: unknown, path: (string | number)[], root: 
   const problem = (message: string): Problem[] => [{ path, message }];
   if (schema.anyOf) return checkUnion(schema.anyOf, value, path, root);
   if ("const" in schema) return value === schema.const ? [] : problem(`must be ${describe(schema)}, not ${show(value)}`);
-  if (schema.enum) return schema.enum.includes(value) ? [] : problem(`must be ${describe(schema)}, not ${show(value)}${guess(value, schema.enum)}`);
+  if (schema.enum) return schema.enum.includes(value) ? [] : [misspelt(path, describe(schema), value, schema.enum)];
   switch (schema.type) {
     case "object":
       return isObject(value) ? checkObject(schema, value, path, root) : problem(`must be a mapping of keys, not ${show(value)}`);
@@ -99,7 +100,7 @@ function checkUnion(branches: Schema[], value: unknown, path: (string | number)[
     const branch = branchByName({ anyOf: branches }, value);
     if (branch) return check(branch, value, path, root);
     if (!("name" in value)) return [{ path, message: `needs the key name: ${list(names)}` }];
-    return [{ path: [...path, "name"], message: `must be ${list(names)}, not ${show(value.name)}${guess(value.name, names)}` }];
+    return [misspelt([...path, "name"], list(names), value.name, names)];
   }
   const results = branches.map((branch) => check(branch, value, path, root));
   if (results.some((problems) => problems.length === 0)) return [];
@@ -107,7 +108,7 @@ function checkUnion(branches: Schema[], value: unknown, path: (string | number)[
   const inner = results.find((problems) => problems.every((problem) => problem.path.length > path.length));
   if (inner) return inner;
   const words = branches.flatMap((branch) => branch.enum ?? ("const" in branch ? [branch.const] : []));
-  return [{ path, message: `must be ${branches.map(describe).join(" or ")}, not ${show(value)}${guess(value, words)}` }];
+  return [misspelt(path, branches.map(describe).join(" or "), value, words)];
 }
 
 function isUnionByName(schema: Schema): boolean {
@@ -126,7 +127,7 @@ function checkObject(schema: Schema, value: Record<string, unknown>, path: (stri
   for (const key of Object.keys(value)) {
     if (Object.hasOwn(properties, key)) problems.push(...check(properties[key], value[key], [...path, key], root));
     else if (anyKey) problems.push(...check(anyKey, value[key], [...path, key], root));
-    else problems.push({ path: [...path, key], message: `is not a known key${guessKey(key, path, properties, root)}`, atKey: true });
+    else problems.push(unknownKey(key, path, properties, root));
   }
   return problems;
 }
@@ -190,20 +191,24 @@ function show(value: unknown): string {
   return text.length > 60 ? `${text.slice(0, 57)}…` : text;
 }
 
-function guess(value: unknown, candidates: readonly unknown[]): string {
-  const word = typeof value === "string" ? nearest(value, candidates.map(String)) : null;
-  return word === null ? "" : `; did you mean ${word}?`;
+/** A value that is none of the words that are allowed, with the one that was probably meant. */
+function misspelt(path: (string | number)[], allowed: string, value: unknown, words: readonly unknown[]): Problem {
+  const guess = typeof value === "string" ? nearest(value, words.map(String)) : null;
+  return withGuess({ path, message: `must be ${allowed}, not ${show(value)}` }, guess);
 }
 
 /** The key that was meant: one beside it, one that another name allows here, or one of the same name in another section. */
-function guessKey(key: string, parent: (string | number)[], properties: Record<string, Schema>, root: Schema): string {
+function unknownKey(key: string, parent: (string | number)[], properties: Record<string, Schema>, root: Schema): Problem {
+  const problem = { path: [...parent, key], message: "is not a known key", atKey: true };
   const near = nearest(key, Object.keys(properties));
-  if (near !== null) return `; did you mean ${near}?`;
-  const elsewhere = paths(root).find((candidate) => candidate.split(".").at(-1) === key);
-  if (elsewhere === undefined) return "";
-  return elsewhere === [...parent, key].join(".")
-    ? ` where ${[...parent, "name"].join(".")} is ${properties.name?.const}`
-    : `; did you mean ${elsewhere}?`;
+  if (near !== null) return withGuess(problem, near);
+  const elsewhere = paths(root).find((candidate) => candidate.split(".").at(-1) === key) ?? null;
+  if (elsewhere !== [...parent, key].join(".")) return withGuess(problem, elsewhere);
+  return { ...problem, message: `is not a known key where ${[...parent, "name"].join(".")} is ${properties.name?.const}` };
+}
+
+function withGuess(problem: Problem, guess: string | null): Problem {
+  return guess === null ? problem : { ...problem, message: `${problem.message}; did you mean ${guess}?`, guess };
 }
 
 function paths(schema: Schema, prefix = ""): string[] {

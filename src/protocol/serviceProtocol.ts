@@ -1,0 +1,201 @@
+/**
+ * What a host asks of the service process (`core.js --serve`): everything that needs the core's code but no live run. Plans, previews, reads of runs,
+ * checkpoints and tensor files, evaluation, generation, export, and what of this machine is usable. JSON-RPC over frames on the process's standard
+ * input and output; arrays follow as frames of their own on the same stream. Types and schemas only; no I/O.
+ * The rules to keep: both sides check what they get by these schemas; the service writes only where it was told to; it ends when its input does.
+ */
+import Type, { type Static } from "typebox";
+import { blockParts, blockPlaceSchema, cellSchema, windowSchema } from "./coreProtocol.ts";
+import { memoryClasses } from "./memory.ts";
+
+const closed = { additionalProperties: false };
+const count = Type.Integer({ minimum: 0, maximum: 2 ** 53 - 1 });
+const file = Type.String({ minLength: 1, maxLength: 4096 });
+const text = Type.String({ maxLength: 1 << 20 });
+/** The checkpoint of this step; null for the newest whole one. */
+const atStep = Type.Union([count, Type.Null()]);
+
+export const serviceRequestSchemas = {
+  /** Plans a run from the text of a run file, which need not be saved; `runFile` is where its relative paths count from. */
+  plan: Type.Object({ runFile: file, text }, closed),
+  /** The real first batch of a run file, token by token, and the rows that were left out. */
+  preview: Type.Object({ runFile: file, text }, closed),
+  /** What a model folder is, from its config.json and headers alone. */
+  describeModel: Type.Object({ folder: file }, closed),
+  /** The whole checkpoints of a run folder, and the matrices whose blocks can be looked at. */
+  describeRun: Type.Object({ runFolder: file }, closed),
+  /** Sends what a heatmap shows of a run as frames `scores`, `selection`, `magnitudes`, those that the run has, before the answer. */
+  heatmap: Type.Object({ runFolder: file, step: atStep }, closed),
+  readCell: Type.Object({ runFolder: file, step: atStep, ...blockPlaceSchema.properties }, closed),
+  readBlock: Type.Object(
+    { runFolder: file, step: atStep, ...blockPlaceSchema.properties, part: Type.Enum([...blockParts]), window: Type.Optional(windowSchema) },
+    closed,
+  ),
+  /** A block's cell at every checkpoint that is kept, oldest first. */
+  blockHistory: Type.Object({ runFolder: file, ...blockPlaceSchema.properties }, closed),
+  /** Statistics of rows × columns values that come as the payload of the `values` frame with this `frame` id, sent before the request. */
+  analyze: Type.Object(
+    { frame: count, rows: Type.Integer({ minimum: 1, maximum: 4096 }), columns: Type.Integer({ minimum: 1, maximum: 4096 }) },
+    closed,
+  ),
+  /** The header of a safetensors file. */
+  describeTensors: Type.Object({ file }, closed),
+  /** Entries of a tensor seen as a matrix: all but its last dimension are rows. */
+  readTensor: Type.Object({ file, name: Type.String({ maxLength: 1000 }), window: windowSchema }, closed),
+  evaluate: Type.Object({ modelOrRun: file, data: file, rows: Type.Union([count, Type.Null()]) }, closed),
+  /** Continues a prompt; `generated` notifications carry the text as it comes. */
+  generate: Type.Object(
+    {
+      modelOrRun: file,
+      prompt: text,
+      tokens: Type.Integer({ minimum: 1, maximum: 1 << 16 }),
+      temperature: Type.Number({ minimum: 0, maximum: 100 }),
+      seed: Type.Integer({ minimum: 0, maximum: 0xffffffff }),
+      /** Named by the `generated` notifications of this request. */
+      stream: count,
+    },
+    closed,
+  ),
+  /** Writes into a folder that must not exist or be empty. */
+  export: Type.Object({ runFolder: file, format: Type.Enum(["merged", "delta"]), to: file }, closed),
+  /** What of this machine is used and what is not; `folder` is where runs would be written. */
+  doctor: Type.Object({ folder: file }, closed),
+};
+
+export type ServiceRequest = keyof typeof serviceRequestSchemas;
+export type ServiceParams = { [Name in ServiceRequest]: Static<(typeof serviceRequestSchemas)[Name]> };
+
+const bytesByClass = Type.Object(
+  Object.fromEntries(memoryClasses.map((name) => [name, count])) as Record<(typeof memoryClasses)[number], typeof count>,
+);
+const peak = { peakBytes: count, bytesByClass, bytesPerParameter: Type.Number() };
+const notKept = Type.Object({ available: Type.Literal(false), step: count, reason: Type.String() });
+const matrixGrid = Type.Object({ name: Type.String(), rows: count, columns: count });
+
+export const serviceResultSchemas = {
+  plan: Type.Object({
+    ...peak,
+    /** False before the selection is known: then it is the worst case. */
+    exact: Type.Boolean(),
+    fullFineTuning: Type.Object(peak),
+    device: Type.String(),
+    availableBytes: count,
+    fits: Type.Boolean(),
+    /** The smallest change that makes it cheaper, a sentence; null where it fits. */
+    cheapestChange: Type.Union([Type.String(), Type.Null()]),
+    trainableParameters: count,
+    totalParameters: count,
+  }),
+  preview: Type.Object({
+    batchSize: count,
+    sequenceLength: count,
+    unmaskedTokens: count,
+    tokens: count,
+    rows: Type.Array(
+      Type.Object({
+        /** Each document's line in the data file, and its tokens. */
+        documents: Type.Array(
+          Type.Object({
+            line: count,
+            tokens: Type.Array(Type.Object({ id: count, text: Type.String(), role: Type.String(), loss: Type.Boolean() })),
+          }),
+        ),
+        padding: count,
+      }),
+    ),
+    notices: Type.Array(Type.String()),
+    /** The first of them, and how many there are in all. */
+    skipped: Type.Array(Type.Object({ file: Type.String(), line: count, reason: Type.String() })),
+    skippedRows: count,
+  }),
+  describeModel: Type.Union([
+    Type.Object({
+      supported: Type.Literal(true),
+      architecture: Type.String(),
+      parameters: count,
+      layers: count,
+      hiddenSize: count,
+      maxPositions: count,
+      /** Of the files on the disk. */
+      bytes: count,
+      dtype: Type.String(),
+    }),
+    Type.Object({ supported: Type.Literal(false), reason: Type.String() }),
+  ]),
+  describeRun: Type.Object({
+    /** Steps of the whole checkpoints, oldest first. */
+    checkpoints: Type.Array(count),
+    blockSize: Type.Union([count, Type.Null()]),
+    matrices: Type.Array(matrixGrid),
+  }),
+  /** The step shown; null when the run has chosen no blocks yet. */
+  heatmap: Type.Object({ step: Type.Union([count, Type.Null()]) }),
+  readCell: cellSchema,
+  readBlock: Type.Union([
+    Type.Object({
+      available: Type.Literal(true),
+      /** `id` of the `values` frame that holds the window, f32 row-major. */
+      frame: count,
+      step: count,
+      rows: count,
+      columns: count,
+      blockRows: count,
+      blockColumns: count,
+    }),
+    notKept,
+  ]),
+  blockHistory: Type.Object({ cells: Type.Array(cellSchema) }),
+  analyze: Type.Object({
+    mean: Type.Number(),
+    standardDeviation: Type.Number(),
+    minimum: Type.Number(),
+    maximum: Type.Number(),
+    /** Frobenius norm. */
+    norm: Type.Number(),
+    zeros: count,
+    nonFinite: count,
+    /** Counts of equally wide bins from minimum to maximum. */
+    histogram: Type.Array(count),
+    /** Descending; empty where values are not finite. */
+    singularValues: Type.Array(Type.Number()),
+    /** exp of the entropy of the normalised singular values (Roy & Vetterli 2007); 0 for a zero matrix. */
+    effectiveRank: Type.Number(),
+  }),
+  describeTensors: Type.Object({
+    bytes: count,
+    headerBytes: count,
+    metadata: Type.Record(Type.String(), Type.String()),
+    tensors: Type.Array(Type.Object({ name: Type.String(), dtype: Type.String(), shape: Type.Array(count), bytes: count })),
+  }),
+  readTensor: Type.Object({ frame: count, rows: count, columns: count }),
+  evaluate: Type.Object({ loss: Type.Number(), perplexity: Type.Number(), tokens: count, rows: count, notes: Type.Array(Type.String()) }),
+  generate: Type.Object({ text: Type.String(), ids: Type.Array(count), notes: Type.Array(Type.String()) }),
+  export: Type.Object({ folder: Type.String() }),
+  doctor: Type.Object({
+    healthy: Type.Boolean(),
+    findings: Type.Array(
+      Type.Object({
+        subject: Type.String(),
+        usable: Type.Boolean(),
+        probe: Type.String(),
+        result: Type.String(),
+        fix: Type.Union([Type.String(), Type.Null()]),
+      }),
+    ),
+  }),
+};
+
+export type ServiceResults = { [Name in ServiceRequest]: Static<(typeof serviceResultSchemas)[Name]> };
+
+export const serviceNotificationSchemas = {
+  /** What was generated since the last one. */
+  generated: Type.Object({ stream: count, text: Type.String() }),
+};
+export type ServiceNotifications = { generated: Static<typeof serviceNotificationSchemas.generated> };
+
+/** Frames beside those of the core's bulk connection. Payload: f32. Host → service for `analyze`, service → host for reads. */
+export const valuesFrameSchema = Type.Object({ kind: Type.Literal("values"), id: count });
+
+/** What each side accepts. */
+export const hostToServiceLimits = { headerBytes: 1 << 22, payloadBytes: 1 << 26 };
+export const serviceToHostLimits = { headerBytes: 1 << 24, payloadBytes: 1 << 26 };
