@@ -1,0 +1,43 @@
+/**
+ * The webview's line to the extension host, shared by all webviews. It passes messages on and keeps what has to outlive the page; it knows no meaning.
+ * The rule to keep: VS Code gives its API out once a page, so nobody else calls acquireVsCodeApi.
+ */
+import type { FromInspector } from "../src/protocol/inspectorProtocol.ts";
+import type { FromPanel } from "../src/protocol/panelProtocol.ts";
+import type { FromTensorFile } from "../src/protocol/tensorFileProtocol.ts";
+
+interface VsCodeApi {
+  postMessage(message: unknown): void;
+  getState(): unknown;
+  setState(state: unknown): void;
+}
+
+declare function acquireVsCodeApi(): VsCodeApi;
+
+let api: VsCodeApi | null = null;
+
+function vsCode(): VsCodeApi {
+  api ??= acquireVsCodeApi();
+  return api;
+}
+
+/** Sends a message to the host. */
+export function send(message: FromPanel | FromInspector | FromTensorFile): void {
+  vsCode().postMessage(message);
+}
+
+/** Calls the handler with every message of the host. `Message` is the protocol's type of what this webview is sent. */
+export function onMessage<Message>(handler: (message: Message) => void): void {
+  // A message from another origin than the page's own frame never reaches a webview: VS Code's outer frame passes on only the host's.
+  addEventListener("message", ({ data }: MessageEvent) => handler(data as Message));
+}
+
+/** What was kept by `keepState`, also over a reload of the window. */
+export function keptState(): unknown {
+  return vsCode().getState();
+}
+
+/** Keeps a small JSON value for the next time this webview is made; a panel's host reads it too, to know what the panel showed. */
+export function keepState(state: unknown): void {
+  vsCode().setState(state);
+}

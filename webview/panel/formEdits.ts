@@ -1,0 +1,127 @@
+/**
+ * What the form asks of the run file: the smallest set of changes that a person's entry means, and when a file's value may replace what stands in a
+ * control. No DOM, no messages.
+ * The rules to keep: keys that exclude each other change in one edit, so that one undo takes it back; nothing that is no value of its kind is written.
+ */
+import type { FormView, FromPanel } from "../../src/protocol/panelProtocol.ts";
+import { type BudgetKey, budgetKeys, projections } from "./formFields.ts";
+
+export type FormChange = Extract<FromPanel, { kind: "edit" }>["changes"][number];
+
+/** The value at a path such as `train.steps`; undefined where there is none. */
+export function valueAt(values: unknown, path: string): unknown {
+  return path.split(".").reduce<unknown>((value, key) => {
+    if (typeof value !== "object" || value === null || !Object.hasOwn(value, key)) return undefined;
+    return (value as Record<string, unknown>)[key];
+  }, values);
+}
+
+/** A value as a field shows it. */
+export function valueText(value: unknown): string {
+  if (value === null || value === undefined) return "";
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+/** Sets a key. */
+export function setKey(path: string, value: FormChange["value"]): FormChange {
+  return { path: path.split("."), value };
+}
+
+/** Takes a key out, so that its default holds. */
+export function removeKey(path: string): FormChange {
+  return { path: path.split(".") };
+}
+
+/** What an entry of a number means; null when it is no number of that kind, which is then not written. */
+export function numberEntry(
+  path: string,
+  text: string,
+  kind: { integer: boolean; emptyIsNull: boolean },
+  given: readonly string[],
+): FormChange[] | null {
+  const trimmed = text.trim();
+  if (trimmed === "") return [kind.emptyIsNull ? setKey(path, null) : removeKey(path)];
+  const number = parseNumber(trimmed);
+  if (number === null || (kind.integer && !Number.isSafeInteger(number))) return null;
+  return [...rivals(path, given), setKey(path, number)];
+}
+
+/** A decimal number in the usual spellings, `1e-4` among them. */
+export function parseNumber(text: string): number | null {
+  if (!/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text)) return null;
+  const number = Number(text);
+  return Number.isFinite(number) ? number : null;
+}
+
+/** What an entry of a path means: an empty one that has a default takes the key out. */
+export function pathEntry(path: string, text: string, hasDefault: boolean): FormChange[] {
+  return [text.trim() === "" && hasDefault ? removeKey(path) : setKey(path, text.trim())];
+}
+
+/** Which of the budget's keys is in force. */
+export function budgetKeyOf(form: Pick<FormView, "values" | "given">): BudgetKey {
+  const given = budgetKeys.find((key) => form.given.includes(`method.${key}`) && (valueAt(form.values, `method.${key}`) ?? null) !== null);
+  return given ?? budgetKeys.find((key) => (valueAt(form.values, `method.${key}`) ?? null) !== null) ?? "ratio";
+}
+
+/** The projections that are chosen from, and what else `method.targets` names. `auto` is all projections. */
+export function chosenTargets(value: unknown): { projections: string[]; others: string[] } {
+  if (!Array.isArray(value)) return { projections: [...projections], others: [] };
+  const names = value.map(String);
+  const known = (name: string) => (projections as readonly string[]).includes(name);
+  return { projections: projections.filter((name) => names.includes(name)), others: names.filter((name) => !known(name)) };
+}
+
+/** One projection more or less; null when none would be left. All of them are `auto`. */
+export function targetsEntry(value: unknown, projection: string, chosen: boolean): FormChange[] | null {
+  const before = chosenTargets(value);
+  const names = projections.filter((name) => (name === projection ? chosen : before.projections.includes(name)));
+  if (names.length + before.others.length === 0) return null;
+  const all = names.length === projections.length && before.others.length === 0;
+  return [setKey("method.targets", all ? "auto" : [...names, ...before.others])];
+}
+
+/** Keys in the file that exclude this one. */
+function rivals(path: string, given: readonly string[]): FormChange[] {
+  const groups = [["train.steps", "train.epochs"], budgetKeys.map((key) => `method.${key}`)];
+  const group = groups.find((paths) => paths.includes(path)) ?? [];
+  return group.filter((other) => other !== path && given.includes(other)).map(removeKey);
+}
+
+/** An edit's answer is late after this; what the file says then is news. */
+export const answerMs = 2000;
+
+/**
+ * Keeps a file's answers from fighting a person's typing: the form comes back after every edit, and may come back with an older state when edits follow
+ * quickly. Values are compared as JSON.
+ */
+export class EntrySync {
+  #file = "";
+  #sent: { value: string; atMs: number }[] = [];
+
+  /** A value was sent to the file. */
+  sent(value: unknown, nowMs: number): void {
+    this.#sent.push({ value: JSON.stringify(value ?? null), atMs: nowMs });
+  }
+
+  /** What comes next from the file belongs into the control, whatever it is. */
+  forget(): void {
+    this.#file = "";
+    this.#sent = [];
+  }
+
+  /** Whether what the file now says belongs into the control. */
+  accepts(value: unknown, focused: boolean, nowMs: number): boolean {
+    const text = JSON.stringify(value ?? null);
+    this.#sent = this.#sent.filter(({ atMs }) => nowMs - atMs < answerMs);
+    const answered = this.#sent.findIndex((entry) => entry.value === text);
+    if (text !== this.#file && answered < 0) {
+      this.#file = text;
+      this.#sent = [];
+      return true;
+    }
+    this.#file = text;
+    if (answered >= 0) this.#sent.splice(0, answered + 1);
+    return !focused && this.#sent.length === 0;
+  }
+}

@@ -1,0 +1,174 @@
+/**
+ * Device memory over the steps: the ledger's peak by class as stacked areas, the plan's peak and full fine-tuning's as lines, and a table with the figures.
+ * On the CPU device the process's memory and the machine's stand beside it under their own names: what the system counts is not what the ledger counts.
+ * The rule to keep: a byte shown here is the event's or the plan's own; nothing is estimated here.
+ */
+import { createButton, createCheckbox } from "../controls.ts";
+import { element, oncePerFrame } from "../element.ts";
+import { t } from "../strings.ts";
+import { onThemeChange, readTheme, type Theme } from "../theme.ts";
+import { byteTicks } from "./axisTicks.ts";
+import { formatBytes } from "./byteUnits.ts";
+import { exportPng } from "./chartExport.ts";
+import { ChartFigure, type NamedLine } from "./chartFigure.ts";
+import { bytesAt, scaleTopBytes, stackMemory, stackOrder, unstacked } from "./memoryStack.ts";
+import { type MemoryColumn, type MemoryFigure, memoryTable } from "./memoryTable.ts";
+import { fullFineTuningColor, memoryClassColor, memoryClassName } from "./memoryWords.ts";
+import { StepView, stepButtons } from "./stepView.ts";
+import type { PanelState, Store } from "./store.ts";
+
+/** Builds the chart and its table and keeps them current. */
+export function mountMemoryChart(container: HTMLElement, store: Store): void {
+  const chart = new MemoryChart(store);
+  container.append(chart.element);
+  chart.start();
+}
+
+class MemoryChart {
+  readonly element = element("section", { class: "charts memory" });
+  readonly #store: Store;
+  readonly #schedule = oncePerFrame(() => this.#draw());
+  readonly #view = new StepView(this.#schedule);
+  readonly #figure: ChartFigure;
+  readonly #empty = element("p", { class: "empty" });
+  readonly #toolbar: HTMLElement;
+  readonly #table = element("div", { class: "memory-figures" });
+  #theme: Theme = readTheme();
+  #withFull = false;
+  #topBytes = 1;
+  #written = "";
+
+  constructor(store: Store) {
+    this.#store = store;
+    this.#figure = new ChartFigure(
+      {
+        title: t("Peak by class"),
+        height: 240,
+        format: formatBytes,
+        lines: memoryLines,
+        holds: true,
+        readings: (values) => [...unstacked(values.slice(0, stackOrder.length)), ...values.slice(stackOrder.length)],
+        top: () => this.#topBytes,
+        ticks: (top) => byteTicks(top, 6),
+      },
+      { name: "memory", view: this.#view },
+    );
+    this.#figure.element.dataset.chart = "memory";
+    this.#toolbar = this.#makeToolbar();
+    const body = element("div", { class: "memory-body" }, this.#figure.element, this.#table);
+    this.element.append(element("h2", {}, t("Device memory")), this.#toolbar, this.#empty, body);
+  }
+
+  start(): void {
+    this.#store.subscribe((_, changed) => {
+      if (changed !== "frame" && changed !== "cell" && changed !== "form") this.#schedule();
+    });
+    onThemeChange((theme) => {
+      this.#theme = theme;
+      this.#schedule();
+    });
+    new ResizeObserver(() => this.#schedule()).observe(this.element);
+    this.#schedule();
+  }
+
+  #makeToolbar(): HTMLElement {
+    const full = createCheckbox(t("Scale up to full fine-tuning"), (checked) => {
+      this.#withFull = checked;
+      this.#schedule();
+    });
+    const png = createButton(t("PNG"), "secondary", () => this.#exportPng(), t("Save the picture as PNG"));
+    return element("div", { class: "chart-toolbar" }, full, stepButtons(this.#view), png);
+  }
+
+  #draw(): void {
+    const { state } = this.#store;
+    const { memory } = state;
+    const plan = state.plan.kind === "plan" ? state.plan.plan : null;
+    this.#empty.textContent = plan ? t("No memory was measured yet; the table shows what is planned.") : t("No memory was measured yet.");
+    this.#empty.hidden = memory.length > 0;
+    this.#figure.element.hidden = memory.length === 0;
+    this.#toolbar.hidden = memory.length === 0;
+    this.#writeTable(state, memory.length > 0 || plan !== null);
+    if (memory.length === 0) return;
+
+    const stack = stackMemory(memory, Math.max(state.run?.step ?? 0, state.steps.at("step", -1) ?? 0));
+    this.#view.setSteps(stack.steps[0], stack.steps[stack.length - 1]);
+    const process = onCpu(state) ? stack.process : null;
+    const full = plan?.fullFineTuning.peakBytes ?? null;
+    this.#topBytes = scaleTopBytes(stack.peak, process ?? [], [plan?.peakBytes ?? 0, this.#withFull ? (full ?? 0) : 0]);
+    const level = (bytes: number | null | undefined) => new Float64Array(stack.length).fill(bytes ?? Number.NaN);
+    const lines = [...stack.edges.toReversed(), stack.peak, level(plan?.peakBytes), level(full), process ?? level(null)];
+    this.#figure.draw({ steps: stack.steps, length: stack.length, lines }, this.#theme, false);
+  }
+
+  /** Only what changed is written anew, so that a selection of text in it lives. */
+  #writeTable(state: PanelState, any: boolean): void {
+    const columns = tableColumns(state);
+    const figures = systemFigures(state);
+    const written = JSON.stringify([any, columns, figures, this.#theme.series]);
+    if (written === this.#written) return;
+    this.#written = written;
+    const caption = t("Bytes held when the ledger was at its peak");
+    this.#table.replaceChildren(...(any ? [memoryTable(caption, columns, figures, this.#theme)] : []));
+  }
+
+  #exportPng(): void {
+    exportPng(this.#store.state.run?.name ?? "", "memory", this.#figure.exported(this.#theme), this.#theme);
+  }
+}
+
+/** From the top of the stack down: each area covers all below its edge, the next one what is not its own. */
+function memoryLines(theme: Theme): NamedLine[] {
+  const { foreground } = theme;
+  const areas = stackOrder.toReversed().map((memoryClass): NamedLine => {
+    const color = memoryClassColor(memoryClass, theme);
+    return { name: memoryClassName(memoryClass), color, width: 1, fill: color, stepped: true };
+  });
+  return [
+    ...areas,
+    { name: t("measured peak"), color: foreground, width: 2, stepped: true },
+    { name: t("planned peak"), color: foreground, width: 2, dash: [6, 4] },
+    { name: t("full fine-tuning, planned peak"), color: fullFineTuningColor(theme), width: 2, dash: [2, 3] },
+    { name: t("process memory (RSS)"), color: foreground, width: 1, dash: [1, 3], stepped: true },
+  ];
+}
+
+function tableColumns(state: PanelState): MemoryColumn[] {
+  const { memory } = state;
+  const plan = state.plan.kind === "plan" ? state.plan.plan : null;
+  const step = memory.at("step", -1);
+  return [
+    {
+      origin: "measured",
+      heading: step === undefined ? t("measured") : t("measured until step {0}", step),
+      bytesByClass: bytesAt(memory, -1),
+      peakBytes: memory.at("peakBytes", -1) ?? null,
+    },
+    { origin: "plan", heading: planHeading(state), bytesByClass: plan?.bytesByClass ?? null, peakBytes: plan?.peakBytes ?? null },
+    {
+      origin: "fullFineTuning",
+      heading: t("full fine-tuning, planned"),
+      bytesByClass: plan?.fullFineTuning.bytesByClass ?? null,
+      peakBytes: plan?.fullFineTuning.peakBytes ?? null,
+    },
+  ];
+}
+
+function planHeading({ plan }: PanelState): string {
+  return plan.kind === "plan" && !plan.plan.exact ? t("planned, worst case") : t("planned");
+}
+
+/** On the CPU, device memory is a part of the process's, and the process's a part of the machine's. */
+function systemFigures(state: PanelState): MemoryFigure[] {
+  if (!onCpu(state)) return [];
+  const processBytes = state.memory.at("processBytes", -1);
+  const machineBytes = state.run?.machineBytes ?? 0;
+  return [
+    ...(processBytes === undefined ? [] : [{ name: "process", label: t("process memory (RSS)"), bytes: processBytes }]),
+    ...(machineBytes > 0 ? [{ name: "machine", label: t("machine RAM"), bytes: machineBytes }] : []),
+  ];
+}
+
+function onCpu({ started, plan }: PanelState): boolean {
+  return (started?.device ?? (plan.kind === "plan" ? plan.plan.device : "")).startsWith("cpu");
+}

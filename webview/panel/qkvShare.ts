@@ -1,0 +1,155 @@
+/**
+ * The Q/K/V share: how the chosen blocks spread over the kinds of matrices, as a pie in total and as bars per layer, and as a table of the same numbers.
+ * It shows the newest choice that holds. Attributes `data-layer` (`all` for the total), `data-projection` and `data-share` carry the numbers unrounded.
+ * The rule to keep: drawn only from the event of a choice; before it, it says that there is none.
+ */
+import { element, oncePerFrame, setText, svgElement } from "../element.ts";
+import { t } from "../strings.ts";
+import { onThemeChange, readTheme, type Theme } from "../theme.ts";
+import { readableOn } from "../themeColors.ts";
+import { percentText, pieSlices, projectionColor, projectionText, shownProjections, slicePath } from "./shares.ts";
+import type { PanelState, Store } from "./store.ts";
+
+type Selection = NonNullable<PanelState["selection"]>;
+
+const radius = 90;
+/** Smaller slices have their percentage in the legend only. */
+const labelledShare = 0.06;
+
+export function mountQkvShare(container: HTMLElement, store: Store): void {
+  const empty = element("p", { class: "empty" });
+  const summary = element("p", { class: "muted" });
+  const pieBox = element("div", { class: "share-pie" });
+  const bars = element("div", { class: "share-bars" });
+  const table = element("table", { class: "numbers" });
+  const numbers = element("details", {}, element("summary", {}, t("Shares as numbers")), element("div", { class: "scroll", tabindex: 0 }, table));
+  const full = element("div", { class: "share" }, summary, element("div", { class: "share-figures" }, pieBox, bars), numbers);
+  container.append(element("section", { class: "qkv-share" }, element("h2", {}, t("Q/K/V share")), empty, full));
+
+  let drawn: { selection: Selection | null; theme: Theme } | null = null;
+  let theme = readTheme();
+  const draw = oncePerFrame(() => {
+    const { selection, started } = store.state;
+    const trainsAll = started?.method === "full";
+    setText(empty, trainsAll ? t("Full fine-tuning trains every block; there is no share to show.") : t("No blocks chosen yet."));
+    empty.hidden = selection !== null;
+    full.hidden = selection === null;
+    if (!selection || (drawn?.selection === selection && drawn.theme === theme)) return;
+    drawn = { selection, theme };
+    setText(
+      summary,
+      t(
+        "{0} blocks with {1} parameters, chosen at step {2}.",
+        selection.blocks,
+        selection.trainableParameters.toLocaleString("en-US"),
+        selection.step,
+      ),
+    );
+    pieBox.replaceChildren(pieOf(selection, theme), legendOf(selection, theme));
+    bars.replaceChildren(...barsOf(selection, theme));
+    table.replaceChildren(...tableOf(selection));
+  });
+  draw();
+  store.subscribe((_, changed) => {
+    if (changed === "hydrate" || changed === "events") draw();
+  });
+  onThemeChange((next) => {
+    theme = next;
+    draw();
+  });
+}
+
+function colorOf(projection: string, theme: Theme): string {
+  return theme.series[projectionColor(projection) % theme.series.length];
+}
+
+function pieOf({ shares }: Selection, theme: Theme): SVGElement {
+  const slices = pieSlices(shares);
+  const description = slices.map(({ projection, share }) => `${projectionText(projection)} ${percentText(share)}`).join(", ");
+  const svg = svgElement("svg", { viewBox: "-100 -100 200 200", role: "img", "aria-label": t("Share of the chosen blocks: {0}", description) });
+  for (const { projection, share, from, to } of slices) {
+    if (share <= 0) continue;
+    svg.append(
+      svgElement("path", {
+        d: slicePath({ from, to }, radius),
+        fill: colorOf(projection, theme),
+        stroke: theme.background,
+        "stroke-width": 1.5,
+        "data-layer": "all",
+        "data-projection": projection,
+        "data-share": share,
+      }),
+    );
+    if (share < labelledShare) continue;
+    const turn = 2 * Math.PI * ((from + to) / 2);
+    const at = share > 0.999 ? 0 : 0.66 * radius;
+    const label = svgElement("text", {
+      x: at * Math.sin(turn),
+      y: -at * Math.cos(turn),
+      class: "slice-label",
+      fill: readableOn(colorOf(projection, theme)),
+    });
+    label.append(
+      svgElement("tspan", { x: at * Math.sin(turn), dy: "-0.2em" }, projectionText(projection)),
+      svgElement("tspan", { x: at * Math.sin(turn), dy: "1.15em" }, percentText(share)),
+    );
+    svg.append(label);
+  }
+  return svg;
+}
+
+function legendOf({ shares }: Selection, theme: Theme): HTMLElement {
+  return element(
+    "ul",
+    { class: "share-legend" },
+    ...shownProjections(shares).map((projection) => {
+      const swatch = element("span", { class: "legend-swatch" });
+      swatch.style.background = colorOf(projection, theme);
+      const number = element("span", { class: "share-number" }, percentText(shares[projection] ?? 0));
+      return element("li", {}, swatch, `${projectionText(projection)} `, number);
+    }),
+  );
+}
+
+/** A bar a layer; all are drawn to one scale, that of the layer with most of the blocks. */
+function barsOf({ shares, sharesByLayer }: Selection, theme: Theme): HTMLElement[] {
+  const projections = shownProjections(shares);
+  const totals = sharesByLayer.map((layer) => projections.reduce((sum, projection) => sum + (layer[projection] ?? 0), 0));
+  const most = Math.max(...totals, Number.MIN_VALUE);
+  return sharesByLayer.map((layer, index) => {
+    const parts = projections.filter((projection) => (layer[projection] ?? 0) > 0);
+    const track = element("span", { class: "share-track" });
+    for (const projection of parts) {
+      const share = layer[projection];
+      const part = element("span", {
+        class: "share-part",
+        title: `${projectionText(projection)} ${percentText(share)}`,
+        "data-layer": index,
+        "data-projection": projection,
+        "data-share": share,
+      });
+      part.style.width = `${(100 * share) / most}%`;
+      part.style.background = colorOf(projection, theme);
+      track.append(part);
+    }
+    return element(
+      "div",
+      { class: "share-row" },
+      element("span", { class: "share-layer" }, String(index)),
+      track,
+      element("span", { class: "share-number" }, percentText(totals[index])),
+    );
+  });
+}
+
+function tableOf({ shares, sharesByLayer }: Selection): HTMLElement[] {
+  const projections = shownProjections(shares);
+  const head = ["", ...projections.map(projectionText)].map((text) => element("th", { scope: "col" }, text || t("Layer")));
+  const line = (name: string, of: Record<string, number>) =>
+    element("tr", {}, element("th", { scope: "row" }, name), ...projections.map((projection) => element("td", {}, percentText(of[projection] ?? 0))));
+  return [
+    element("caption", { class: "visually-hidden" }, t("Share of the chosen blocks by layer and kind of matrix")),
+    element("thead", {}, element("tr", {}, ...head)),
+    element("tbody", {}, line(t("All"), shares), ...sharesByLayer.map((layer, index) => line(String(index), layer))),
+  ];
+}
