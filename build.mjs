@@ -1,5 +1,6 @@
 /**
- * Builds what the product runs from: the native CPU addon (where a C++ compiler is at hand) and dist/cli.js and dist/core.js, one file each, for plain Node ≥ 20.
+ * Builds what the product runs from: the native CPU addon (where a C++ compiler is at hand), dist/cli.js and dist/core.js for plain Node ≥ 20,
+ * dist/extension.cjs for VS Code's extension host, and dist/webview/ for its webviews; one file a program.
  * Plain JavaScript, because it is the first thing a fresh clone runs, on whatever Node is there. It fetches nothing.
  * The rule to keep: a missing compiler is no failure; the command line then computes with the portable device and says so.
  */
@@ -25,8 +26,26 @@ async function buildNative() {
   return buildAddon({ log: (line) => console.error(line) });
 }
 
-/** The programs: what people run, and the core that the extension starts. */
-const bundles = { "src/core/cli.ts": "dist/cli.js", "src/core/main.ts": "dist/core.js" };
+/** Programs of plain Node: what people run, and the core that the extension starts. */
+const nodeProgram = {
+  platform: "node",
+  target: "node20",
+  format: "esm",
+  // Libraries in CommonJS form call require(); an ES module has none of its own.
+  banner: { js: 'import { createRequire as createBundleRequire } from "node:module";\nconst require = createBundleRequire(import.meta.url);' },
+  // Optional engines are found at run time, where they are installed.
+  external: ["@tensorflow/*", "webgpu", "*.node"],
+};
+/** The oldest VS Code that is supported runs extensions on Node 20, as CommonJS. */
+const extension = { platform: "node", target: "node20", format: "cjs", external: ["vscode"] };
+const webview = { platform: "browser", target: "es2022", format: "esm", minify: true };
+
+const bundles = [
+  { entry: "src/core/cli.ts", outfile: "dist/cli.js", ...nodeProgram },
+  { entry: "src/core/main.ts", outfile: "dist/core.js", ...nodeProgram },
+  { entry: "src/extension/extension.ts", outfile: "dist/extension.cjs", ...extension },
+  ...["panel", "inspector", "tensors"].map((name) => ({ entry: `webview/${name}/main.ts`, outfile: `dist/webview/${name}.js`, ...webview })),
+];
 
 async function bundlePrograms() {
   const esbuild = await import("esbuild").catch(() => {
@@ -34,30 +53,24 @@ async function bundlePrograms() {
   });
   await mkdir(path.join(root, "dist"), { recursive: true });
   const inputs = [];
-  for (const [source, outfile] of Object.entries(bundles)) inputs.push(...Object.keys(await bundle(esbuild, source, outfile)));
+  for (const program of bundles.filter(({ entry }) => existsSync(path.join(root, entry))))
+    inputs.push(...Object.keys(await bundle(esbuild, program)));
   // The bundles are modules wherever dist/ is carried to.
   await writeFile(path.join(root, "dist/package.json"), '{ "type": "module" }\n');
   await chmod(path.join(root, "dist/cli.js"), 0o755);
   await writeFile(path.join(root, "dist/THIRD-PARTY-LICENSES.txt"), await licencesOf(inputs));
 }
 
-/** Writes one program as one file; returns what went into it. */
-async function bundle(esbuild, source, outfile) {
+/** Writes one program as one file, and its style sheet beside it; returns what went into it. */
+async function bundle(esbuild, { entry, ...options }) {
   const { metafile } = await esbuild.build({
     absWorkingDir: root,
-    entryPoints: [source],
-    outfile,
+    entryPoints: [entry],
     bundle: true,
-    platform: "node",
-    target: "node20",
-    format: "esm",
-    // Libraries in CommonJS form call require(); an ES module has none of its own.
-    banner: { js: 'import { createRequire as createBundleRequire } from "node:module";\nconst require = createBundleRequire(import.meta.url);' },
-    // Optional engines are found at run time, where they are installed.
-    external: ["@tensorflow/*", "webgpu", "*.node"],
     legalComments: "none",
     metafile: true,
     logLevel: "warning",
+    ...options,
   });
   return metafile.inputs;
 }

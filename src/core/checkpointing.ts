@@ -1,7 +1,8 @@
 /**
  * What a checkpoint of a run holds, and how a run goes on from one. `state.json`: step, data position, hashes, device; `optimizer.safetensors`: moments;
- * SMT: `selection.json` and `smt.safetensors` (masters beside the base's original bytes); full fine-tuning: `trained.safetensors`.
- * The rule to keep: restoring a checkpoint leaves values, moments, weights and state bit for bit as they were when it was saved.
+ * SMT: `selection.json`, `smt.safetensors` (masters beside the base's original bytes) and, beside the moments, the gradients of the last update, which
+ * are there to be looked at; full fine-tuning: `trained.safetensors`.
+ * The rule to keep: restoring a checkpoint leaves values, gradients, moments, weights and state bit for bit as they were when it was saved.
  */
 import { readFile } from "node:fs/promises";
 import path from "node:path";
@@ -39,7 +40,7 @@ export async function saveRunCheckpoint(run: Run): Promise<string> {
   const state: SavedState = { ...run.state, totalSteps: run.totalSteps, hashes: run.hashes, device: run.device.description };
   const contents: Record<string, CheckpointContent> = {
     [checkpointFiles.state]: { json: state },
-    [checkpointFiles.optimizer]: { tensors: method.parameters.flatMap((parameter) => momentEntries(run, parameter)) },
+    [checkpointFiles.optimizer]: { tensors: method.parameters.flatMap((parameter) => optimizerEntries(run, parameter)) },
   };
   if (run.selection) {
     contents[runFiles.selection] = { json: run.selection };
@@ -55,8 +56,10 @@ export async function writeRunDelta(run: Run): Promise<void> {
   await writeSafetensors(path.join(run.folder, runFiles.delta), tensors, metadata);
 }
 
-function momentEntries(run: Run, { name, firstMoment, secondMoment }: Parameter): TensorEntry[] {
-  return [tensorEntry(run, `${name}.firstMoment`, firstMoment), tensorEntry(run, `${name}.secondMoment`, secondMoment)];
+/** A gradient adds a quarter to SMT's small checkpoints; to those of full fine-tuning it would add a third of the model's size. */
+function optimizerEntries(run: Run, { name, gradient, firstMoment, secondMoment }: Parameter): TensorEntry[] {
+  const moments = [tensorEntry(run, `${name}.firstMoment`, firstMoment), tensorEntry(run, `${name}.secondMoment`, secondMoment)];
+  return run.selection && run.holdsGradients ? [...moments, tensorEntry(run, `${name}.gradient`, gradient)] : moments;
 }
 
 function tensorEntry(run: Run, name: string, tensor: Tensor): TensorEntry {
@@ -133,10 +136,18 @@ export async function restoreCheckpoint(run: Run, checkpoint: Checkpoint, emit: 
     });
   if (run.smt) await restoreBlocks(run, checkpoint.folder);
   else await restoreWhole(run, checkpoint.folder);
-  const optimizer = await openSafetensors(path.join(checkpoint.folder, checkpointFiles.optimizer));
-  for (const { name, firstMoment, secondMoment } of (run.method as TuningMethod).parameters) {
+  await restoreOptimizer(run, checkpoint.folder);
+}
+
+/** Moments, and gradients where they were saved: not by older versions, nor where there were none. */
+async function restoreOptimizer(run: Run, folder: string): Promise<void> {
+  const optimizer = await openSafetensors(path.join(folder, checkpointFiles.optimizer));
+  const { parameters } = run.method as TuningMethod;
+  run.holdsGradients = parameters.every(({ name }) => optimizer.header.tensors.has(`${name}.gradient`));
+  for (const { name, gradient, firstMoment, secondMoment } of parameters) {
     await loadPieces(run.device, firstMoment, optimizer, `${name}.firstMoment`);
     await loadPieces(run.device, secondMoment, optimizer, `${name}.secondMoment`);
+    if (run.holdsGradients) await loadPieces(run.device, gradient, optimizer, `${name}.gradient`);
   }
   await optimizer.close();
 }
@@ -224,9 +235,9 @@ export async function requireSame(checkpoint: Checkpoint, hashes: Run["hashes"],
   }
 }
 
-/** Bytes of one checkpoint, before the blocks are known: masters, the base's bytes and two moments a trained entry. */
+/** Bytes of one checkpoint, before the blocks are known: masters, the base's bytes, two moments and a gradient a trained entry. */
 export function checkpointBytesOf(config: ModelConfig, smt: SmtPlan | null, selection: Selection | null): number {
   if (!smt) return 12 * [...weightShapes(config).values()].reduce((sum, shape) => sum + shape.reduce((a, b) => a * b, 1), 0) + (1 << 20);
   const blocks = selection?.blocks.length ?? blocksInBudget(config, smt.targets, smt.blockSize, smt.budget);
-  return blocks * (smt.blockSize ** 2 * 16 + 256) + (1 << 20);
+  return blocks * (smt.blockSize ** 2 * 20 + 256) + (1 << 20);
 }

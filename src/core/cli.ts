@@ -8,6 +8,7 @@ import { Command, CommanderError, Help, InvalidArgumentError, Option } from "com
 import packageJson from "../../package.json" with { type: "json" };
 import { UserError } from "../protocol/userError.ts";
 import { bodies } from "./commands/bodies.ts";
+import { fileErrorSentence } from "./commands/fileErrors.ts";
 import type { BlockPlace, CommandBody, CommandName, CommandOptions } from "./commands/options.ts";
 import { exitOnSignals } from "./commands/stopSignal.ts";
 
@@ -37,17 +38,6 @@ async function run<Name extends CommandName>(name: Name, options: CommandOptions
   return body(options);
 }
 
-/** What the system says of a file that a person named. */
-const fileErrors: Record<string, string> = {
-  ENOENT: "it does not exist",
-  EACCES: "permission is denied",
-  EPERM: "permission is denied",
-  EISDIR: "it is a folder",
-  ENOTDIR: "a part of its path is no folder",
-  ELOOP: "its symbolic links go in a circle",
-  ENAMETOOLONG: "its name is too long",
-};
-
 /** Prints what went wrong and says what to exit with. */
 function report(error: unknown, verbose: boolean): number {
   const print = (line: string) => process.stderr.write(`${line}\n`);
@@ -57,9 +47,9 @@ function report(error: unknown, verbose: boolean): number {
     print(error.action);
     return error.badInput ? badUsage : failed;
   }
-  const { code, path: file } = error as NodeJS.ErrnoException;
-  if (code && file && code in fileErrors) {
-    print(`sparse-tuner: ${file} cannot be used: ${fileErrors[code]}.`);
+  const sentence = fileErrorSentence(error);
+  if (sentence !== null) {
+    print(`sparse-tuner: ${sentence}`);
     print("Check the path and its permissions, and run the command again.");
     return badUsage;
   }
@@ -117,8 +107,9 @@ function commandLine(run: Run): Command {
   );
   command("inspect <RUN_FOLDER>", "Show which blocks a run trains, and one block's numbers.")
     .option("--block <NAME:ROW,COLUMN>", "a block, e.g. model.layers.0.self_attn.q_proj:2,5", blockPlace, null)
+    .option("--step <N>", "look at the checkpoint of this step (default: the newest)", wholeNumber(0), null)
     .option("--json", json, false)
-    .action((runFolder: string, options: { block: BlockPlace | null; json: boolean }) =>
+    .action((runFolder: string, options: { block: BlockPlace | null; step: number | null; json: boolean }) =>
       run("inspect", { runFolder, ...options, verbose: verbose() }),
     );
   command("evaluate <MODEL_OR_RUN>", "Measure loss and perplexity on a file.")

@@ -1,7 +1,8 @@
 /**
  * The core as a process of its own, which a host starts, watches and commands over a socket: `core.js RUN_FOLDER [--resume] [--nonce N]`.
  * The same session as on the command line, without a terminal: what happens stands in the run folder. `--create RUN.yaml` checks a run file, makes its
- * run folder, prints {"runFolder"} or {"failed"} as JSON and ends.
+ * run folder, prints {"runFolder"} or {"failed"} as JSON and ends. `--serve` answers a host on standard input and output about everything that is no live
+ * run (service/serve.ts).
  * The rule to keep: it belongs to the run folder, not to who started it; no signal of a terminal and no lost host ends it.
  */
 import { randomUUID } from "node:crypto";
@@ -18,6 +19,7 @@ import { runSession } from "./session.ts";
 
 const options = {
   create: { type: "boolean", default: false },
+  serve: { type: "boolean", default: false },
   resume: { type: "boolean", default: false },
   "accept-changes": { type: "boolean", default: false },
   nonce: { type: "string" },
@@ -28,6 +30,7 @@ const options = {
 /** Runs the process; resolves to its exit code. */
 export async function main(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({ args, options, allowPositionals: true });
+  if (values.serve) return (await import("./service/serve.ts")).serve();
   if (positionals.length !== 1) throw badUsage("Exactly one run folder is needed, or with --create one run file.");
   if (values.create) return create(positionals[0]);
   const nonce = values.nonce ?? randomUUID();

@@ -113,8 +113,11 @@ async function warmUp(model: Llama, config: RunConfig, smt: SmtPlan): Promise<vo
     await runBatch(model, scoring, batch, null);
     await scoring.grids();
     scoring.release();
-  } else if (smt.score !== "activation") await scoreWeights(device, oneOfEachShape(targets), smt.score, smt.blockSize, config.train.seed);
+  } else if (smt.score !== "activation") await scoreWeights(device, oneOfEachShape(targets), smt.score, smt.blockSize, noValues);
 }
+
+/** The planner's device keeps no values: millions of random numbers would be drawn for nothing. */
+const noValues = { uniform: () => 0, normal: () => 0 };
 
 /** Scores of weights are taken matrix by matrix: those of one shape need the same memory, and the planner need not look at each. */
 function oneOfEachShape(linears: readonly Linear[]): Linear[] {

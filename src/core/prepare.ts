@@ -162,6 +162,7 @@ async function openOn(
     selection: null,
     method: null,
     retired: [],
+    holdsGradients: false,
     deltaBase: null,
     state: freshState(),
     lastCheckpoint: checkpoint?.folder ?? null,

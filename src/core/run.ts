@@ -52,6 +52,8 @@ export interface Run {
   /** Null until blocks are chosen. */
   method: TuningMethod | null;
   retired: RetiredBlock[];
+  /** Whether the parameters hold the gradients of the last update: not before the first one after a choice of blocks, nor after one that was skipped. */
+  holdsGradients: boolean;
   /** Hash that ties the delta to its base, for the matrices in `key`. */
   deltaBase: { key: string; sha256: string } | null;
   state: TrainerState;
@@ -132,6 +134,7 @@ export function attachSmt(run: Run, selection: Selection): SparseMatrixTuning {
   const method = new SparseMatrixTuning(device, model.tensors, chosenFrom(selection, linearsOf(model.tensors)), selection.blockSize);
   run.method = method;
   run.selection = selection;
+  run.holdsGradients = false;
   return method;
 }
 
@@ -172,6 +175,11 @@ async function retireBlocks(run: Run, next: Selection): Promise<void> {
   const staying = new Set(next.blocks.map(blockKey));
   const now = await trainedBlocks(run, run.method);
   run.retired = [...run.retired, ...now].filter((block) => !staying.has(blockKey(block)));
+}
+
+/** Whether the parameters were updated since their blocks were chosen: before that, gradients and moments mean nothing. */
+export function hasUpdates({ state }: Pick<Run, "state">): boolean {
+  return state.step - state.lastSelection > state.skippedInRow;
 }
 
 export function blockKey({ name, row, column }: { name: string; row: number; column: number }): string {

@@ -26,6 +26,7 @@ import { type ModelConfig, type Projection, projections } from "./model/config.t
 import { type Llama, runBatch } from "./model/llama.ts";
 import type { LlamaTensors } from "./model/tensors.ts";
 import { gradientNorm, updateParameters, zeroGradients } from "./optim/update.ts";
+import { Random } from "./random.ts";
 
 /** `method: {name: smt, …}` with everything automatic resolved. */
 export interface SmtPlan {
@@ -95,6 +96,9 @@ export function targetLinears(tensors: LlamaTensors, smt: Pick<SmtPlan, "targets
   return linearsOf(tensors).filter(({ projection }) => smt.targets.includes(projection));
 }
 
+/** Reads the scores that a warm-up has so far, of all matrices or of one, between two of its steps. It costs, and is for when somebody looks. */
+export type ScoreReader = (only?: string) => Promise<ScoreGrid[]>;
+
 /** What the warm-up needs of its run. */
 export interface WarmupContext {
   model: Llama;
@@ -104,8 +108,7 @@ export interface WarmupContext {
   batch(index: number): Batch;
   /** Index of the first micro-batch of the warm-up. */
   firstBatch: number;
-  /** `grids` reads the scores so far. */
-  onStep(progress: { step: number; of: number; loss: number; tokensPerSecond: number }, grids: () => Promise<ScoreGrid[]>): Promise<void>;
+  onStep(progress: { step: number; of: number; loss: number; tokensPerSecond: number }, grids: ScoreReader): Promise<void>;
   /** Returns true to stop; asked at every step boundary. */
   stopped(): Promise<boolean>;
 }
@@ -134,7 +137,7 @@ export async function scoreBlocks(context: WarmupContext): Promise<ScoreGrid[] |
       return grids;
     }
     default:
-      return scoreWeights(model.device, targets, smt.score, smt.blockSize, train.seed);
+      return scoreWeights(model.device, targets, smt.score, smt.blockSize, new Random(train.seed));
   }
 }
 
@@ -164,7 +167,7 @@ async function warmUp(context: WarmupContext, method: GradientScoring | Activati
     }
     const tokens = batches.reduce((sum, batch) => sum + batch.tokens, 0);
     const tokensPerSecond = (1000 * tokens) / (performance.now() - began);
-    await context.onStep({ step, of: smt.warmup.steps, loss: lossSum / unmasked, tokensPerSecond }, () => method.grids());
+    await context.onStep({ step, of: smt.warmup.steps, loss: lossSum / unmasked, tokensPerSecond }, (only) => method.grids(only));
   }
   return true;
 }

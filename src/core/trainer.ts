@@ -15,6 +15,7 @@ import { runBatch } from "./model/llama.ts";
 import { learningRateAt } from "./optim/schedule.ts";
 import { gradientNorm, updateParameters, zeroGradients } from "./optim/update.ts";
 import { chooseBlocks, type Run } from "./run.ts";
+import type { ScoreReader } from "./smtRun.ts";
 
 export type Emit = (event: RunEventBody) => void;
 
@@ -26,8 +27,8 @@ export interface RunControl {
   waitForSpace(reason: string, first: boolean): Promise<boolean>;
   /** Resolves when every event so far is on the disk; false when the run was asked to stop while it waited for room. */
   eventsWritten(): Promise<boolean>;
-  /** Shown every warm-up step; `grids` reads the scores so far, which costs, and is for when somebody looks. */
-  scored?(at: ScoredStep, grids: () => Promise<ScoreGrid[]>): Promise<void>;
+  /** Shown every warm-up step. */
+  scored?(at: ScoredStep, grids: ScoreReader): Promise<void>;
   /** Shown every choice of blocks, with the scores behind it; null where a file chose. */
   selected?(selection: Selection, grids: ScoreGrid[] | null): void;
 }
@@ -82,6 +83,7 @@ export async function train(run: Run, emit: Emit, control: RunControl): Promise<
       method.afterUpdate();
       await device.sumSquares([]); // waits for queued work, so that the time below is the step's
     }
+    run.holdsGradients = finite;
     state.step = step;
     state.nextBatch += gradientAccumulation;
     state.skippedInRow = finite ? 0 : state.skippedInRow + 1;

@@ -6,6 +6,8 @@
 import { randomUUID } from "node:crypto";
 import { Value } from "typebox/value";
 import {
+  type BlockPlace,
+  type Cell,
   type CommandName,
   type CoreNotifications,
   type CoreParams,
@@ -15,9 +17,11 @@ import {
   type FrameHeader,
   type FrameKind,
   frameSchemas,
+  type HeatmapHeader,
   protocolVersion,
   notRespondingMs as usualSilenceMs,
 } from "../protocol/coreProtocol.ts";
+import { asRunEvent } from "../protocol/eventSchemas.ts";
 import type { RunEvent } from "../protocol/events.ts";
 import { FrameSocket } from "../protocol/frameSocket.ts";
 import type { Frame } from "../protocol/frames.ts";
@@ -30,11 +34,13 @@ export type CoreEnd = CoreNotifications["ended"] | { outcome: "lost"; reason: st
 export interface CoreListener {
   /** Every event of the run, in order and without a gap, after `follow` was called. */
   onEvent?(event: RunEvent): void;
+  /** The same, as they came together. */
+  onEvents?(events: RunEvent[]): void;
   onHeartbeat?(status: CoreStatus): void;
   /** The core has been silent for too long, or (`true`) speaks again. It is never killed for that. */
   onResponding?(responding: boolean): void;
   /** Heatmap frames. The payload is the listener's own. */
-  onFrame?(header: Extract<FrameHeader, { kind: "scores" | "selection" }>, payload: Uint8Array): void;
+  onFrame?(header: HeatmapHeader, payload: Uint8Array): void;
   /** Called once. */
   onEnd?(end: CoreEnd): void;
   /** What the core sent and nobody understands. */
@@ -78,11 +84,11 @@ export class CoreClient {
     this.#bulk = bulk;
     this.#listener = listener;
     bulk.onFrame = (frame) => this.#onFrame(frame);
-    rpc.onNotification("events", ({ events }) => this.#onEvents(events as RunEvent[]));
+    rpc.onNotification("events", ({ events }) => this.#onEvents(events));
     rpc.onNotification("heartbeat", ({ status }) => this.#onHeartbeat(status));
     rpc.onNotification("ended", (ended) => {
       this.#end ??= ended;
-      rpc.socket.end();
+      rpc.end();
     });
     void rpc.socket.closed.then((reason) => this.#onClosed(reason));
     this.#watchdog = setInterval(() => this.#watch(notRespondingMs), 500);
@@ -146,20 +152,36 @@ export class CoreClient {
     return { ...reading, values };
   }
 
+  /** What the heatmaps show of one block, exactly, at the next step boundary. */
+  readCell(place: BlockPlace): Promise<Cell> {
+    return this.#rpc.request("readCell", place);
+  }
+
   /** Leaves; the run goes on. */
   close(): void {
     this.#end ??= { outcome: "closed" };
-    this.#rpc.socket.end();
+    this.#rpc.end();
     this.#bulk.end();
   }
 
-  #onEvents(events: RunEvent[]): void {
-    for (const event of events) {
-      if (this.#lastSequence !== null && event.sequence !== this.#lastSequence + 1)
-        this.#listener.onMalformed?.(`event ${event.sequence} came after ${this.#lastSequence}`);
-      this.#lastSequence = event.sequence;
-      this.#listener.onEvent?.(event);
+  /** What is no event is left out, and its number passed over: the run folder has it as it is. */
+  #onEvents(values: { sequence: number; kind: string }[]): void {
+    const events: RunEvent[] = [];
+    for (const value of values) {
+      const { sequence } = value;
+      if (this.#lastSequence !== null && sequence <= this.#lastSequence) {
+        this.#listener.onMalformed?.(`event ${sequence} came after ${this.#lastSequence}`);
+        continue;
+      }
+      if (this.#lastSequence !== null && sequence !== this.#lastSequence + 1)
+        this.#listener.onMalformed?.(`event ${sequence} came after ${this.#lastSequence}`);
+      this.#lastSequence = sequence;
+      const event = asRunEvent(value);
+      if (event) events.push(event);
+      else this.#listener.onMalformed?.(`event ${sequence} of kind ${value.kind.slice(0, 40)}`);
     }
+    for (const event of events) this.#listener.onEvent?.(event);
+    if (events.length > 0) this.#listener.onEvents?.(events);
   }
 
   #onHeartbeat(status: CoreStatus): void {

@@ -30,7 +30,8 @@ export class CoreRpc {
   constructor(socket: net.Socket, report: (what: string) => void) {
     this.#report = report;
     this.socket = new FrameSocket(socket, coreToHostLimits);
-    const channel = new RpcChannel((bytes) => this.socket.sendBytes(bytes));
+    // A write that fails ends the connection, and that ends every request; the library would also throw it where nobody can catch it.
+    const channel = new RpcChannel((bytes) => this.socket.sendBytes(bytes).catch((error: Error) => this.socket.drop(error.message)));
     this.#connection = createMessageConnection(channel.reader, channel.writer, { error: report, warn: report, info: () => {}, log: () => {} });
     this.socket.onFrame = ({ header }) => channel.deliver(header);
     this.#connection.listen();
@@ -43,6 +44,12 @@ export class CoreRpc {
       channel.close();
       this.#connection.dispose();
     });
+  }
+
+  /** Closes after what was sent has left; nothing can be asked any more. */
+  end(): void {
+    this.#gone = true;
+    this.socket.end();
   }
 
   async request<Name extends CoreRequest>(name: Name, parameters: CoreParams[Name]): Promise<CoreResults[Name]> {

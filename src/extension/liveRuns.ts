@@ -2,6 +2,7 @@
  * Finds the core that works on a run folder, for hosts. Reads the user's register of live runs and asks the operating system; imports no VS Code.
  * The rule to keep: run.lock lies in a workspace and can be anybody's forgery. It may say that a run is busy, never which process or socket to use.
  */
+import { execFile } from "node:child_process";
 import { lstat, readdir, readFile, realpath } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
@@ -19,10 +20,10 @@ export type LiveRun =
   | { kind: "unregistered"; pid: number; alive: boolean }
   | { kind: "none" };
 
-/** Who works on a run folder. */
-export async function findLiveRun(runFolder: string): Promise<LiveRun> {
+/** Who works on a run folder. `records` are of the register, where it was just read. */
+export async function findLiveRun(runFolder: string, records?: readonly LiveRunRecord[]): Promise<LiveRun> {
   const folder = await realpath(runFolder).catch(() => path.resolve(runFolder));
-  const record = (await liveRuns()).filter((live) => live.runFolder === folder).sort((a, b) => b.startedMs - a.startedMs)[0];
+  const record = (records ?? (await liveRuns())).filter((live) => live.runFolder === folder).sort((a, b) => b.startedMs - a.startedMs)[0];
   if (record) return { kind: "live", record };
   const lock = await readLock(folder);
   if (!lock) return { kind: "none" };
@@ -32,7 +33,7 @@ export async function findLiveRun(runFolder: string): Promise<LiveRun> {
 
 /** All cores of this user that are alive on this machine. */
 export async function liveRuns(): Promise<LiveRunRecord[]> {
-  const folder = liveRunsFolder({ platform: process.platform, env: process.env, home: os.homedir() });
+  const folder = registerFolder();
   if (!(await isPrivate(folder))) return [];
   const records: LiveRunRecord[] = [];
   for (const name of await readdir(folder)) {
@@ -46,7 +47,7 @@ export async function liveRuns(): Promise<LiveRunRecord[]> {
 /** Ends a core that does not answer. Only a process that the register and the operating system agree on is signalled; false when there is none. */
 export async function killLiveRun(runFolder: string): Promise<boolean> {
   const found = await findLiveRun(runFolder);
-  if (found.kind !== "live") return false;
+  if (found.kind !== "live" || !(await isStartedAs(found.record))) return false;
   process.kill(found.record.pid, "SIGKILL");
   return true;
 }
@@ -59,6 +60,29 @@ export async function isAlive({ pid, processStart }: Pick<LiveRunRecord, "pid" |
     if ((error as NodeJS.ErrnoException).code === "ESRCH") return false;
   }
   return processStart === null || (await startOf(pid)) === processStart;
+}
+
+/**
+ * Whether the process was started as the record's core. Where the system tells when a process began, {@link isAlive} knows it; elsewhere the id alone
+ * could be another program's by now, and the nonce on its command line decides.
+ */
+async function isStartedAs({ pid, processStart, nonce }: LiveRunRecord): Promise<boolean> {
+  return processStart !== null || (await commandLineOf(pid)).includes(nonce);
+}
+
+/** Empty when the system does not say. */
+function commandLineOf(pid: number): Promise<string> {
+  const query = `(Get-CimInstance Win32_Process -Filter "ProcessId=${pid}").CommandLine`;
+  const [program, ...given] =
+    process.platform === "win32"
+      ? [
+          path.join(process.env.SystemRoot ?? "C:\\Windows", "System32", "WindowsPowerShell", "v1.0", "powershell.exe"),
+          "-NoProfile",
+          "-Command",
+          query,
+        ]
+      : ["/bin/ps", "-ww", "-o", "args=", "-p", String(pid)];
+  return new Promise((resolve) => execFile(program, given, { timeout: 10_000, windowsHide: true }, (error, stdout) => resolve(error ? "" : stdout)));
 }
 
 async function startOf(pid: number): Promise<string | null> {
@@ -75,6 +99,11 @@ async function isPrivate(folder: string): Promise<boolean> {
   const status = await lstat(folder).catch(() => null);
   if (!status?.isDirectory()) return false;
   return process.platform === "win32" || (status.uid === process.getuid?.() && (status.mode & 0o077) === 0);
+}
+
+/** Folder of this user's register; it exists once a core was started. */
+export function registerFolder(): string {
+  return liveRunsFolder({ platform: process.platform, env: process.env, home: os.homedir() });
 }
 
 async function readLock(folder: string): Promise<{ pid: number; host: string; processStart: string | null } | null> {

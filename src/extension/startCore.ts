@@ -19,20 +19,58 @@ const probeMs = 5000;
 /** A model's header is read, its data are tokenized and its memory is planned before a core answers. */
 const startMs = 600_000;
 
+/** How a Node was found. `electron`: VS Code's own program in the role of Node, for which devices beyond the cpu are no choice. */
+export type NodeKind = "configured" | "path" | "server" | "electron";
+
+export interface FoundNode {
+  node: string;
+  kind: NodeKind;
+}
+
 /** Where to look for Node. */
 export interface NodeSearch {
-  /** The setting; null looks on the PATH. */
+  /** The setting; null looks on the PATH, then at what runs this process. */
   configured: string | null;
   /** Folders whose programs are never started. */
   workspaceFolders: readonly string[];
   env?: NodeJS.ProcessEnv;
+  /** What runs this process: a plain Node (VS Code's server), or Electron (the desktop). */
+  host?: { program: string; electron: boolean };
 }
 
-/** Absolute path of a plain Node ≥ 20. Throws UserError `node/not-usable` for the configured one, `node/not-found` when there is none. */
-export async function findNode({ configured, workspaceFolders, env = process.env }: NodeSearch): Promise<string> {
+/** Found before, by what was asked. */
+const foundNodes = new Map<string, Promise<FoundNode>>();
+
+/**
+ * Absolute path of a Node ≥ 20: the configured one, else that of the PATH, else the one VS Code itself runs on. Looked for once in the lifetime of this
+ * process, and again when it has gone. Throws UserError `node/not-usable` for the configured one, `node/not-found` when there is none.
+ */
+export async function findNode(search: NodeSearch): Promise<FoundNode> {
+  const { configured, workspaceFolders, env = process.env, host = thisHost() } = search;
+  const key = JSON.stringify([configured, workspaceFolders, pathOf(env), host]);
+  const known = foundNodes.get(key);
+  if (known && existsSync((await known).node)) return known;
+  // Of those that saw that it has gone, one looks.
+  const looked = foundNodes.get(key);
+  if (looked && looked !== known) return looked;
+  const looking = lookForNode({ configured, workspaceFolders, env, host });
+  foundNodes.set(key, looking);
+  looking.catch(() => foundNodes.delete(key));
+  return looking;
+}
+
+function thisHost(): { program: string; electron: boolean } {
+  return { program: process.execPath, electron: process.versions.electron !== undefined };
+}
+
+function pathOf(env: NodeJS.ProcessEnv): string {
+  return env.PATH ?? env.Path ?? "";
+}
+
+async function lookForNode({ configured, workspaceFolders, env, host }: Required<NodeSearch>): Promise<FoundNode> {
   if (configured !== null) {
     const problem = !path.isAbsolute(configured) ? "it is no absolute path" : await nodeProblem(configured, workspaceFolders);
-    if (problem === null) return configured;
+    if (problem === null) return { node: configured, kind: "configured" };
     throw new UserError(
       "node/not-usable",
       `${configured} cannot run the core: ${problem}.`,
@@ -40,13 +78,10 @@ export async function findNode({ configured, workspaceFolders, env = process.env
     );
   }
   const tried: string[] = [];
-  for (const folder of (env.PATH ?? env.Path ?? "").split(path.delimiter)) {
-    // A relative entry means another program in every folder.
-    const file = path.join(folder, process.platform === "win32" ? "node.exe" : "node");
-    if (!path.isAbsolute(folder) || !existsSync(file)) continue;
-    const problem = await nodeProblem(file, workspaceFolders);
-    if (problem === null) return file;
-    tried.push(`${file}: ${problem}`);
+  for (const candidate of candidates(env, host)) {
+    const problem = await nodeProblem(candidate.node, workspaceFolders, candidate.kind);
+    if (problem === null) return candidate;
+    tried.push(`${candidate.node}: ${problem}`);
   }
   const found = tried.length === 0 ? "" : ` (${tried.join("; ")})`;
   throw new UserError(
@@ -56,17 +91,32 @@ export async function findNode({ configured, workspaceFolders, env = process.env
   );
 }
 
+/** From the likeliest to the last resort. */
+function* candidates(env: NodeJS.ProcessEnv, host: { program: string; electron: boolean }): Generator<FoundNode> {
+  for (const folder of pathOf(env).split(path.delimiter)) {
+    // A relative entry means another program in every folder.
+    const node = path.join(folder, process.platform === "win32" ? "node.exe" : "node");
+    if (path.isAbsolute(folder) && existsSync(node)) yield { node, kind: "path" };
+  }
+  yield { node: host.program, kind: host.electron ? "electron" : "server" };
+}
+
 /** Why a file is no Node that may be used; null when it is one. */
-async function nodeProblem(file: string, workspaceFolders: readonly string[]): Promise<string | null> {
+async function nodeProblem(file: string, workspaceFolders: readonly string[], kind: NodeKind = "path"): Promise<string | null> {
   const real = await realpath(file).catch(() => null);
   if (real === null) return "it does not exist";
   for (const folder of workspaceFolders) {
     const workspace = await realpath(folder).catch(() => path.resolve(folder));
     if ([file, real].some((place) => isInside(place, workspace))) return "it lies in the workspace";
   }
-  const version = await nodeVersion(file);
+  const version = await nodeVersion(file, programEnvironment({ env: environmentFor(kind) }));
   if (version === null) return "it does not answer as Node does";
   return Number(version.split(".")[0]) >= oldestNode ? null : `it is version ${version}`;
+}
+
+/** What a program of that kind needs in its environment to be a Node. */
+export function environmentFor(kind: NodeKind): Record<string, string> {
+  return kind === "electron" ? { ELECTRON_RUN_AS_NODE: "1" } : {};
 }
 
 function isInside(file: string, folder: string): boolean {
@@ -74,10 +124,10 @@ function isInside(file: string, folder: string): boolean {
   return relative === "" || (!relative.startsWith("..") && !path.isAbsolute(relative));
 }
 
-function nodeVersion(file: string): Promise<string | null> {
+function nodeVersion(file: string, env: NodeJS.ProcessEnv): Promise<string | null> {
   return new Promise((resolve) => {
     const script = "process.stdout.write('node ' + process.versions.node)";
-    const options = { timeout: probeMs, killSignal: "SIGKILL", windowsHide: true, env: coreEnvironment(), maxBuffer: 1 << 16 } as const;
+    const options = { timeout: probeMs, killSignal: "SIGKILL", windowsHide: true, env, maxBuffer: 1 << 16 } as const;
     execFile(file, ["-e", script], options, (error, stdout) => resolve(error ? null : (/^node (\d+\.\d+\.\d+)/.exec(stdout)?.[1] ?? null)));
   });
 }
@@ -91,11 +141,25 @@ export function coreEnvironment(env: NodeJS.ProcessEnv = process.env): NodeJS.Pr
 export interface CoreProgram {
   node: string;
   core: string;
+  /** What the Node needs in its environment; see {@link environmentFor}. */
+  env?: Record<string, string>;
+  /** How the Node was found, to be said where it matters. */
+  kind?: NodeKind;
+}
+
+/** The program that a found Node and core.js make. */
+export function coreProgram({ node, kind }: FoundNode, core: string): CoreProgram {
+  return { node, core, kind, env: environmentFor(kind) };
+}
+
+/** The whole environment a program is started with. */
+export function programEnvironment({ env }: Pick<CoreProgram, "env">): NodeJS.ProcessEnv {
+  return { ...coreEnvironment(), ...env };
 }
 
 /** Checks a run file and makes its run folder. Throws the UserError that the core refuses it with. */
-export async function createRun({ node, core }: CoreProgram, runFile: string): Promise<string> {
-  const options = { cwd: path.dirname(runFile), windowsHide: true, env: coreEnvironment(), timeout: startMs, maxBuffer: 1 << 24 };
+export async function createRun({ node, core, env }: CoreProgram, runFile: string): Promise<string> {
+  const options = { cwd: path.dirname(runFile), windowsHide: true, env: programEnvironment({ env }), timeout: startMs, maxBuffer: 1 << 24 };
   const [stdout, stderr] = await new Promise<[string, string]>((resolve) =>
     execFile(node, [core, "--create", runFile], options, (_error, out, err) => resolve([out, err])),
   );
@@ -132,7 +196,7 @@ export async function startCore(options: StartOptions): Promise<{ record: LiveRu
     cwd: options.runFolder,
     detached: true,
     stdio: ["ignore", log.fd, log.fd],
-    env: coreEnvironment(),
+    env: programEnvironment(options),
     windowsHide: true,
   });
   const ended = new Promise<string>((resolve) => {

@@ -1,5 +1,5 @@
 /**
- * `sparse-tuner doctor`: what of this machine is used and what is not. Every line that says "not usable" gives what was probed, what came back,
+ * `sparse-tuner doctor`, and the service's: what of this machine is used and what is not. Every line that says "not usable" gives what was probed, what came back,
  * and one thing to do. It changes nothing and opens no network connection.
  */
 import { execFile } from "node:child_process";
@@ -26,19 +26,16 @@ const minimumNode = 20;
 /** Less than this beside a run folder and a checkpoint of even a small model may fail. */
 const lowDiskBytes = 2 ** 30;
 
+/** Looks at everything; `folder` is where runs would be written. Healthy when a run could start. */
+export async function examine(folder: string): Promise<{ healthy: boolean; findings: Finding[] }> {
+  const findings = [node(), ...(await cpuDevices()), processor(), memory(), disk(folder), await notBuilt("webgpu"), await notBuilt("tensorflow")];
+  const essential = ["node", "cpu device", "disk"];
+  return { healthy: findings.every(({ subject, usable }) => usable || !essential.includes(subject)), findings };
+}
+
 /** Prints the findings. Exit code 0 when a run could start, else 1. */
 export async function doctor({ json }: DoctorOptions): Promise<number> {
-  const findings = [
-    node(),
-    ...(await cpuDevices()),
-    processor(),
-    memory(),
-    disk(process.cwd()),
-    await notBuilt("webgpu"),
-    await notBuilt("tensorflow"),
-  ];
-  const essential = ["node", "cpu device", "disk"];
-  const healthy = findings.every(({ subject, usable }) => usable || !essential.includes(subject));
+  const { healthy, findings } = await examine(process.cwd());
   process.stdout.write(json ? `${JSON.stringify({ healthy, findings })}\n` : `${findings.flatMap(describe).join("\n")}\n`);
   return healthy ? 0 : 1;
 }

@@ -1,5 +1,5 @@
 /**
- * `sparse-tuner evaluate`: mean NLL and perplexity of a model or a run on a file; response tokens for chat data, all tokens for text.
+ * `sparse-tuner evaluate`, and the service's: mean NLL and perplexity of a model or a run on a file; response tokens for chat data, all tokens for text.
  * A run is evaluated as it evaluates itself, with its sequence length, template and precision, so that on its own held-out file the figures agree.
  */
 import path from "node:path";
@@ -12,37 +12,56 @@ import { Frozen } from "../methods/frozen.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { runBatch } from "../model/llama.ts";
 import { formatLoss } from "../terminal/format.ts";
-import type { EvaluateOptions } from "./options.ts";
+import { printNotes } from "./notes.ts";
+import type { EvaluateOptions, Waiting } from "./options.ts";
 
 /** Longest row of a model folder: what most models were made for, and a bound on memory for those made for more. */
 const longestRow = 2048;
 const tokensPerBatch = 2048;
 
-/** Prints mean NLL in nats, perplexity and the number of tokens counted. Throws UserError for a model or data that cannot be read. */
-export async function evaluate({ modelOrRun, data, sequenceLength: asked, rows, json }: EvaluateOptions): Promise<number> {
+/** Mean NLL in nats over the tokens that count. */
+export interface Evaluated {
+  loss: number;
+  perplexity: number;
+  tokens: number;
+  rows: number;
+  sequenceLength: number;
+}
+
+/** Evaluates. Throws UserError for a model or data that cannot be read. */
+export async function evaluateOn(
+  { modelOrRun, data, sequenceLength: asked, rows }: Omit<EvaluateOptions, "json" | "verbose">,
+  { onNotes, signal }: Waiting,
+): Promise<Evaluated> {
   const opened = await openModel(modelOrRun, { device: "auto", threads: "auto", positions: asked ?? longestRow });
   const { model, tokenizer, config: run, reasons } = opened;
   try {
     const options = await documentOptions(run, model.config, data, asked, rows);
     const { sequenceLength } = options;
     const loaded = await loadDocuments(data, options, tokenizer, model.config);
-    for (const note of [...reasons, ...notesOf(loaded, data, sequenceLength)]) process.stderr.write(`note: ${note}\n`);
+    onNotes([...reasons, ...notesOf(loaded, data, sequenceLength)]);
     const batchSize = Math.max(1, Math.floor(tokensPerBatch / sequenceLength));
     const layout = { batchSize, sequenceLength, packing: run?.data.packing ?? true, padTokenId: padTokenId(tokenizer, model.config) };
     let lossSum = 0;
     let tokens = 0;
     for (const batch of evaluationBatches(loaded.documents, layout)) {
+      signal?.throwIfAborted();
       lossSum += await runBatch(model, new Frozen(model.device), batch, null);
       tokens += batch.unmaskedTokens;
     }
     const loss = lossSum / tokens;
-    const result = { loss, perplexity: Math.exp(loss), tokens };
-    const text = `loss ${formatLoss(loss)}, perplexity ${result.perplexity.toFixed(3)}, over ${tokens} tokens of ${loaded.rows} ${loaded.rows === 1 ? "row" : "rows"} at a sequence length of ${sequenceLength}`;
-    process.stdout.write(json ? `${JSON.stringify(result)}\n` : `${text}\n`);
-    return 0;
+    return { loss, perplexity: Math.exp(loss), tokens, rows: loaded.rows, sequenceLength };
   } finally {
     opened.close();
   }
+}
+
+/** Prints mean NLL in nats, perplexity and the number of tokens counted. */
+export async function evaluate({ json, ...asked }: EvaluateOptions): Promise<number> {
+  const { loss, perplexity, tokens, rows, sequenceLength } = await evaluateOn(asked, { onNotes: printNotes });
+  const text = `loss ${formatLoss(loss)}, perplexity ${perplexity.toFixed(3)}, over ${tokens} tokens of ${rows} ${rows === 1 ? "row" : "rows"} at a sequence length of ${sequenceLength}`;
+  process.stdout.write(json ? `${JSON.stringify({ loss, perplexity, tokens })}\n` : `${text}\n`);
+  return 0;
 }
 
 /** A run's own settings, or what suits a model folder. The layout of a file other than the run's is looked for. */

@@ -1,10 +1,10 @@
-/** `sparse-tuner export`, `apply` and `undo`: a run's result as a model folder or a delta, and a delta into a model and out again. */
+/** `sparse-tuner export` (and the service's), `apply` and `undo`: a run's result as a model folder or a delta, and a delta into a model and out again. */
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import path from "node:path";
 import { UserError } from "../../protocol/userError.ts";
 import { applyDelta, undoDelta } from "../files/deltaApply.ts";
-import { writeNewFile } from "../files/durableFile.ts";
+import { untilAborted, writeNewFile } from "../files/durableFile.ts";
 import { deltaOverrides, exportMerged, type WeightOverride } from "../files/mergedExport.ts";
 import { openModelFolder } from "../files/modelFolder.ts";
 import { createFolder } from "../files/newFolder.ts";
@@ -15,37 +15,39 @@ import { type ModelSource, modelSource } from "../inference.ts";
 import type { DeltaOptions, ExportOptions } from "./options.ts";
 import { programName, shownPath } from "./programName.ts";
 
-/** Writes the newest checkpoint of a run into the new folder `to`. Throws UserError, and leaves nothing half-written. */
-export async function exportRun({ runFolder, format, to }: ExportOptions): Promise<number> {
+/** Writes the newest checkpoint of a run into the new folder `to`. Throws UserError, and leaves nothing half-written, also when `signal` ends it. */
+export async function exportResult({ runFolder, format, to }: Omit<ExportOptions, "verbose">, signal?: AbortSignal): Promise<void> {
   await requireRunFolder(runFolder);
   const source = await modelSource(runFolder);
-  if (format === "delta") await exportDelta(source, to);
-  else await exportModel(source, to);
-  process.stdout.write(`${format === "delta" ? "The trained blocks stand" : "The tuned model stands"} in ${to}.\n`);
+  if (format === "delta") await exportDelta(source, to, signal);
+  else await exportModel(source, to, signal);
+}
+
+export async function exportRun(options: ExportOptions): Promise<number> {
+  await exportResult(options);
+  process.stdout.write(`${options.format === "delta" ? "The trained blocks stand" : "The tuned model stands"} in ${options.to}.\n`);
   return 0;
 }
 
-async function exportDelta({ delta }: ModelSource, to: string): Promise<void> {
+async function exportDelta({ delta }: ModelSource, to: string, signal?: AbortSignal): Promise<void> {
   if (!delta)
     throw new UserError("export/no-delta", "A run of full fine-tuning changes every weight: it has no delta.", "Export it with --format merged.");
   const files = [runFiles.selection, runFiles.delta].map((name) => path.join(path.dirname(delta), name));
   const sizes = await Promise.all(files.map(async (file) => (await stat(file)).size));
   await createFolder(to, sizes[0] + sizes[1], async (folder) => {
-    for (const file of files) await writeNewFile(path.join(folder, path.basename(file)), createReadStream(file));
+    for (const file of files) await writeNewFile(path.join(folder, path.basename(file)), untilAborted(createReadStream(file), signal));
   });
 }
 
-async function exportModel(source: ModelSource, to: string): Promise<void> {
+async function exportModel(source: ModelSource, to: string, signal?: AbortSignal): Promise<void> {
   const base = await openModelFolder(source.base);
   try {
-    if (source.delta) {
-      const delta = await openDelta(source.delta);
-      await exportMerged(base, deltaOverrides(base, delta), to);
-      await delta.close();
-    } else {
-      const trained = await openSafetensors(source.trained as string);
-      await exportMerged(base, trainedOverrides(trained), to);
-      await trained.close();
+    const changed = source.delta ? await openDelta(source.delta) : await openSafetensors(source.trained as string);
+    try {
+      const overrides = "matrices" in changed ? deltaOverrides(base, changed) : trainedOverrides(changed);
+      await exportMerged(base, overrides, to, signal);
+    } finally {
+      await changed.close();
     }
   } finally {
     await base.close();

@@ -1,37 +1,59 @@
-/** `sparse-tuner generate`: continues a prompt with a model or a run. An empty prompt starts from BOS. */
+/** `sparse-tuner generate`, and the service's: continues a prompt with a model or a run. An empty prompt starts from BOS. */
 import { UserError } from "../../protocol/userError.ts";
 import type { Tokenizer } from "../data/tokenizer.ts";
 import { generate as continueIds } from "../generate.ts";
 import { type OpenModel, openModel } from "../inference.ts";
-import type { GenerateOptions } from "./options.ts";
+import { printNotes } from "./notes.ts";
+import type { GenerateOptions, Waiting } from "./options.ts";
 
-/** Prints the continuation as it comes, or {text, ids} of the new tokens. Throws UserError when the prompt leaves no room. */
-export async function generate({ modelOrRun, prompt, tokens, temperature, seed, json }: GenerateOptions): Promise<number> {
+/** What was generated. */
+export interface Generated {
+  text: string;
+  ids: number[];
+}
+
+/**
+ * Continues a prompt; `onStart` is told that the prompt was accepted, `onText` gets the text as it comes, in pieces of whole characters.
+ * Throws UserError when the prompt leaves no room.
+ */
+export async function generateText(
+  { modelOrRun, prompt, tokens, temperature, seed }: Omit<GenerateOptions, "json" | "verbose">,
+  { onNotes, onStart, onText, signal }: Waiting & { onStart?(): void; onText(text: string): void },
+): Promise<Generated> {
   const opened = await openModel(modelOrRun, { device: "auto", threads: "auto", positions: 1 });
   try {
-    for (const reason of opened.reasons) process.stderr.write(`note: ${reason}\n`);
+    onNotes(opened.reasons);
     const ids = promptIds(opened, prompt, tokens);
     const generated: number[] = [];
     let shown = "";
     const show = (final: boolean) => {
       const text = continuation(opened.tokenizer, ids, generated);
       // A character may need several tokens: what is not whole yet is shown when it is.
-      if (json || (text.endsWith("\ufffd") && !final)) return;
-      process.stdout.write(text.slice(shown.length));
+      if (text.endsWith("\ufffd") && !final) return;
+      if (text.length > shown.length) onText(text.slice(shown.length));
       shown = text;
     };
-    if (!json) process.stdout.write(prompt);
+    onStart?.();
     const onToken = (id: number) => {
+      signal?.throwIfAborted();
       generated.push(id);
       show(false);
     };
     await continueIds(opened.model, ids, { tokens, temperature, seed, stopIds: stopIds(opened), onToken });
+    signal?.throwIfAborted();
     show(true);
-    process.stdout.write(json ? `${JSON.stringify({ text: continuation(opened.tokenizer, ids, generated), ids: generated })}\n` : "\n");
-    return 0;
+    return { text: continuation(opened.tokenizer, ids, generated), ids: generated };
   } finally {
     opened.close();
   }
+}
+
+/** Prints the continuation as it comes, or {text, ids} of the new tokens. */
+export async function generate({ json, ...asked }: GenerateOptions): Promise<number> {
+  const print = (text: string) => void (json || process.stdout.write(text));
+  const generated = await generateText(asked, { onNotes: printNotes, onStart: () => print(asked.prompt), onText: print });
+  process.stdout.write(json ? `${JSON.stringify(generated)}\n` : "\n");
+  return 0;
 }
 
 /** What the generated ids add to the prompt's text. Decoded together with it: alone, a first token would lose its space. */

@@ -1,13 +1,13 @@
 /** `sparse-tuner inspect`: which blocks a run trains, where, and one block's weight and what was added to it. Reads files only. */
 
-import path from "node:path";
-import { parseSelection, type Selection } from "../../protocol/selection.ts";
+import type { BlockPart } from "../../protocol/coreProtocol.ts";
+import type { Selection } from "../../protocol/selection.ts";
 import { UserError } from "../../protocol/userError.ts";
-import { findCheckpoint } from "../files/checkpoint.ts";
-import { requireRunFolder, runFiles } from "../files/runFolder.ts";
-import { openDelta } from "../files/smtDelta.ts";
-import { decodeFloats } from "../files/storedFloats.ts";
-import { readText } from "../files/textFile.ts";
+import { CheckpointBlocks } from "../blocks/checkpointBlocks.ts";
+import { checkpointAt, newestCheckpoint } from "../blocks/keptCheckpoints.ts";
+import { requireRunFolder } from "../files/runFolder.ts";
+import { blocksByMatrix } from "../host/heatmapFrames.ts";
+import { blockKey } from "../run.ts";
 import { blockMap, blockMapLegend, shareBars } from "../terminal/blockMap.ts";
 import { styleOf } from "../terminal/style.ts";
 import type { BlockPlace, InspectOptions } from "./options.ts";
@@ -22,50 +22,60 @@ export interface MatrixValues {
 /** Blocks listed in text; --json lists all. */
 const listed = 20;
 
-export async function inspect({ runFolder, block, json }: InspectOptions): Promise<number> {
-  await requireRunFolder(runFolder);
-  const { checkpoint } = await findCheckpoint(runFolder, { readOnly: true });
-  if (!checkpoint?.files.has(runFiles.selection))
-    throw new UserError(
-      "inspect/no-selection",
-      `${runFolder} has chosen no blocks${checkpoint ? ": it is no SMT run" : " yet"}.`,
-      "Inspect a run of method smt after its warm-up.",
-    );
-  const file = path.join(checkpoint.folder, runFiles.selection);
-  const selection = parseSelection(await readText(file), file);
-  const values = block ? await blockValues(path.join(checkpoint.folder, runFiles.delta), selection, block) : {};
-  const { blocks, shares } = selection;
-  if (json) process.stdout.write(`${JSON.stringify({ step: checkpoint.step, blockSize: selection.blockSize, blocks, shares, ...values })}\n`);
-  else process.stdout.write(`${describe(selection, checkpoint.step, values).join("\n")}\n`);
+export async function inspect({ runFolder, block, step, json }: InspectOptions): Promise<number> {
+  const blocks = await openBlocks(runFolder, step);
+  const { selection } = blocks;
+  const values = block ? await blockValues(blocks, block, json ? allParts : textParts) : {};
+  if (json) {
+    const { blockSize, shares } = selection;
+    process.stdout.write(`${JSON.stringify({ step: blocks.step, blockSize, blocks: await withMagnitudes(blocks), shares, ...values })}\n`);
+  } else process.stdout.write(`${describe(selection, blocks.step, values).join("\n")}\n`);
   return 0;
 }
 
-/** The block's trained weight and its difference from the base, as of the newest checkpoint. */
-async function blockValues(deltaFile: string, selection: Selection, place: BlockPlace): Promise<{ weight: MatrixValues; delta: MatrixValues }> {
-  const delta = await openDelta(deltaFile);
-  try {
-    const weightName = `${place.name}.weight`;
-    const matrix = delta.matrices.get(weightName);
-    const index = matrix?.index ?? new Int32Array();
-    for (let i = 0, at = 0; i < index.length; i += 4) {
-      const [rowStart, rows, columnStart, columns] = index.subarray(i, i + 4);
-      if (rowStart === place.row * delta.blockSize && columnStart === place.column * delta.blockSize) {
-        const trained = (await delta.readBlocks(weightName)).subarray(at, at + rows * columns);
-        const original = decodeFloats(await delta.readOriginal(weightName), matrix?.dtype ?? "F32").subarray(at, at + rows * columns);
-        const difference = Array.from(trained, (value, entry) => Math.fround(value - original[entry]));
-        return { weight: { rows, columns, values: Array.from(trained) }, delta: { rows, columns, values: difference } };
-      }
-      at += rows * columns;
-    }
-  } finally {
-    await delta.close();
-  }
-  const known = selection.blocks.slice(0, 3).map(({ name, row, column }) => `${name}:${row},${column}`);
+async function openBlocks(runFolder: string, step: number | null): Promise<CheckpointBlocks> {
+  await requireRunFolder(runFolder);
+  const checkpoint = step === null ? await newestCheckpoint(runFolder) : await checkpointAt(runFolder, step);
+  const blocks = checkpoint && (await CheckpointBlocks.open(checkpoint));
+  if (blocks) return blocks;
   throw new UserError(
-    "inspect/no-block",
-    `The run does not train block ${place.name}:${place.row},${place.column}.`,
-    `Its best blocks are ${known.join(" ")}.`,
+    "inspect/no-selection",
+    `${runFolder} has chosen no blocks${checkpoint ? ": it is no SMT run" : " yet"}.`,
+    "Inspect a run of method smt after its warm-up.",
   );
+}
+
+/** The chosen blocks in rank order, each with its means. */
+async function withMagnitudes(blocks: CheckpointBlocks): Promise<object[]> {
+  const measured = await blocks.measureChosen();
+  const inFrameOrder = [...blocksByMatrix(blocks.selection).values()].flat();
+  const byKey = new Map(inFrameOrder.map((block, i) => [blockKey(block), measured[i]]));
+  return blocks.selection.blocks.map((block) => ({ ...block, ...byKey.get(blockKey(block)) }));
+}
+
+const textParts = ["weight", "delta"] as const;
+const allParts = [...textParts, "gradient", "firstMoment", "secondMoment"] as const;
+
+/** A block's values, those that the checkpoint has. */
+async function blockValues(
+  blocks: CheckpointBlocks,
+  place: BlockPlace,
+  parts: readonly BlockPart[],
+): Promise<{ [Part in BlockPart]?: MatrixValues }> {
+  const shape = blocks.shapeOf(place);
+  if (!shape) throw notTrained(blocks.selection, place);
+  const { rows, columns } = shape;
+  const found: { [Part in BlockPart]?: MatrixValues } = {};
+  for (const part of parts) {
+    const values = await blocks.read(place, part, { row: 0, column: 0, rows, columns });
+    if (typeof values !== "string") found[part] = { rows, columns, values: Array.from(values) };
+  }
+  return found;
+}
+
+function notTrained({ blocks }: Selection, { name, row, column }: BlockPlace): UserError {
+  const known = blocks.slice(0, 3).map(blockKey);
+  return new UserError("inspect/no-block", `The run does not train block ${name}:${row},${column}.`, `Its best blocks are ${known.join(" ")}.`);
 }
 
 function describe(selection: Selection, step: number, values: { weight?: MatrixValues; delta?: MatrixValues }): string[] {

@@ -3,6 +3,10 @@
  * another program. A command body is `(options) => Promise<exit code>`; it prints its result to standard output and throws UserError for what a person can mend.
  */
 
+import type { BlockPlace } from "../../protocol/coreProtocol.ts";
+
+export type { BlockPlace };
+
 /** Shared by all commands. */
 export interface CommonOptions {
   /** Print stack traces and what is otherwise left out. */
@@ -32,17 +36,11 @@ export interface PreviewOptions extends CommonOptions {
   runFile: string;
 }
 
-/** A block by name and position in blocks. */
-export interface BlockPlace {
-  /** Hugging Face name without `.weight`. */
-  name: string;
-  row: number;
-  column: number;
-}
-
 export interface InspectOptions extends CommonOptions, JsonOption {
   runFolder: string;
   block: BlockPlace | null;
+  /** Of the checkpoint that is looked at; null for the newest. */
+  step: number | null;
 }
 
 export interface EvaluateOptions extends CommonOptions, JsonOption {
@@ -97,6 +95,14 @@ export interface DoctorOptions extends CommonOptions, JsonOption {}
 export interface DemoOptions extends CommonOptions, JsonOption {
   /** Folder that holds run folders. */
   output: string;
+}
+
+/** What somebody who waits is told and may ask. */
+export interface Waiting {
+  /** Called before the work begins, with what there is to know. */
+  onNotes(notes: readonly string[]): void;
+  /** Ends the work between two batches or tokens; the promise then rejects with the signal's reason. */
+  signal?: AbortSignal;
 }
 
 /** Options by command. */

@@ -1,34 +1,73 @@
-/** `sparse-tuner plan`: the memory a run will take, from the run file and the model's config.json alone. */
+/** `sparse-tuner plan`, and the service's: the memory a run will take, from the run file and the model's config.json alone. */
 import os from "node:os";
 import { parseRunFile, type RunConfig } from "../../protocol/runConfig.ts";
+import type { Selection } from "../../protocol/selection.ts";
+import { sizeOf } from "../devices/device.ts";
 import { plannedDevice } from "../devices/open.ts";
 import { openModelConfig } from "../files/modelFolder.ts";
 import { readText } from "../files/textFile.ts";
+import { blockEntries, blocksInBudget } from "../methods/smt/selection.ts";
+import { type ModelConfig, weightShapes } from "../model/config.ts";
 import { type MemoryPlan, planMemory } from "../plan.ts";
 import { cheapestChange, checkMethod } from "../prepare.ts";
+import type { SmtPlan } from "../smtRun.ts";
 import { formatBytes, formatPercent } from "../terminal/format.ts";
 import { memoryTable } from "../terminal/memoryTable.ts";
 import { styleOf } from "../terminal/style.ts";
 import type { PlanOptions } from "./options.ts";
 import { planColumns } from "./runSummary.ts";
 
-export async function plan({ runFile, json }: PlanOptions): Promise<number> {
-  const config = parseRunFile(await readText(runFile), runFile);
+/** A plan, and whether the machine has room for it now. */
+export interface PlannedRun {
+  memory: MemoryPlan;
+  /** What it is planned for. */
+  device: string;
+  availableBytes: number;
+  fits: boolean;
+  /** The smallest change of the run file that takes less; null where it fits. */
+  cheapestChange: string | null;
+  trainableParameters: number;
+  totalParameters: number;
+}
+
+/** Plans a run. Throws UserError. */
+export async function planRun(config: RunConfig): Promise<PlannedRun> {
   const { config: model } = await openModelConfig(config.model);
-  const { selection } = await checkMethod(config, model);
+  const { smt, selection } = await checkMethod(config, model);
   const planned = plannedDevice(config.threads);
   const memory = await planMemory(config, model, selection, planned);
   const availableBytes = os.freemem();
   const fits = memory.peakBytes <= availableBytes;
-  if (json) {
-    process.stdout.write(`${JSON.stringify({ ...memory, device: planned.description, fits, availableBytes })}\n`);
-    return 0;
-  }
-  process.stdout.write(`${describe(memory, config, planned.description, availableBytes).join("\n")}\n`);
+  const totalParameters = [...weightShapes(model).values()].reduce((sum, shape) => sum + sizeOf(shape), 0);
+  return {
+    memory,
+    device: planned.description,
+    availableBytes,
+    fits,
+    cheapestChange: fits ? null : cheapestChange(config),
+    trainableParameters: smt ? trainableParameters(smt, selection, model) : totalParameters,
+    totalParameters,
+  };
+}
+
+/** Entries of the chosen blocks; before they are chosen, those that the budget buys, which are no fewer. */
+function trainableParameters(smt: SmtPlan, selection: Selection | null, model: ModelConfig): number {
+  if (!selection) return blocksInBudget(model, smt.targets, smt.blockSize, smt.budget) * smt.blockSize ** 2;
+  const shapes = weightShapes(model);
+  const shapeOf = (name: string) => shapes.get(`${name}.weight`) as number[];
+  return selection.blocks.reduce((sum, block) => sum + blockEntries(shapeOf(block.name), block, selection.blockSize), 0);
+}
+
+export async function plan({ runFile, json }: PlanOptions): Promise<number> {
+  const config = parseRunFile(await readText(runFile), runFile);
+  const planned = await planRun(config);
+  const { memory, device, fits, availableBytes } = planned;
+  const text = json ? JSON.stringify({ ...memory, device, fits, availableBytes }) : describe(planned, config).join("\n");
+  process.stdout.write(`${text}\n`);
   return 0;
 }
 
-function describe(memory: MemoryPlan, config: RunConfig, device: string, availableBytes: number): string[] {
+function describe({ memory, device, availableBytes, fits, cheapestChange: change }: PlannedRun, config: RunConfig): string[] {
   const method = config.method.name;
   const { peakBytes, fullFineTuning: full, bytesPerParameter } = memory;
   const lines = memoryTable(planColumns(memory, method), styleOf(process.stdout));
@@ -37,8 +76,7 @@ function describe(memory: MemoryPlan, config: RunConfig, device: string, availab
     lines.push(`The run takes ${formatPercent(peakBytes / full.peakBytes)} of full fine-tuning's memory: ${each}.`);
   } else lines.push(`${bytesPerParameter.toFixed(2)} bytes a parameter for weights, gradients and optimizer.`);
   if (!memory.exact) lines.push("Which blocks are trained is not known yet: this is the most the run can take, wherever they lie.");
-  const fits = peakBytes <= availableBytes;
   lines.push(`It ${fits ? "fits" : "does not fit"}: ${formatBytes(availableBytes)} are free (${device}).`);
-  if (!fits) lines.push(cheapestChange(config));
+  if (change) lines.push(change);
   return lines;
 }

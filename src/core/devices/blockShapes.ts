@@ -20,10 +20,17 @@ export interface Block {
 
 /** The table's rows by name, in order. */
 export function blocksOf(table: BlockTable): Block[] {
-  return Array.from({ length: table.length / blockTableStride }, (_, i) => {
-    const [rowStart, rowCount, columnStart, columnCount, offset, sliceStart] = table.subarray(i * blockTableStride, (i + 1) * blockTableStride);
-    return { rowStart, rowCount, columnStart, columnCount, offset, sliceStart };
-  });
+  const blocks: Block[] = [];
+  for (let i = 0; i < table.length; i += blockTableStride)
+    blocks.push({
+      rowStart: table[i],
+      rowCount: table[i + 1],
+      columnStart: table[i + 2],
+      columnCount: table[i + 3],
+      offset: table[i + 4],
+      sliceStart: table[i + 5],
+    });
+  return blocks;
 }
 
 /** @param columns How many columns bound a block: those of the weight, or of the gathered slices with `sliced`. */

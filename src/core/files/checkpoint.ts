@@ -185,8 +185,13 @@ async function setAside(folder: string): Promise<string> {
   }
 }
 
-/** The checkpoint when all of it is as written, else the reason why not. */
-export async function verifyCheckpoint(folder: string, step: number): Promise<Checkpoint | string> {
+/** Steps of the folders that are called checkpoints, newest first; what is in them has not been looked at. */
+export function checkpointSteps(runFolder: string): Promise<number[]> {
+  return stepsIn(checkpointsFolder(runFolder));
+}
+
+/** The checkpoint when all of it is as written, else the reason why not. Without `content` only names and sizes are compared, not every byte. */
+export async function verifyCheckpoint(folder: string, step: number, { content = true }: { content?: boolean } = {}): Promise<Checkpoint | string> {
   try {
     const manifest = readManifest(await readFile(path.join(folder, manifestName), "utf8"));
     if (!manifest) return `${manifestName} is damaged`;
@@ -195,7 +200,7 @@ export async function verifyCheckpoint(folder: string, step: number): Promise<Ch
       const file = path.join(folder, name);
       const { size } = await stat(file);
       if (size !== bytes) return `${name} has ${size} bytes instead of ${bytes}`;
-      if ((await sha256OfFile(file)) !== sha256) return `the content of ${name} has changed`;
+      if (content && (await sha256OfFile(file)) !== sha256) return `the content of ${name} has changed`;
     }
     return { step, folder, files: new Map(Object.entries(manifest.files)) };
   } catch (error) {

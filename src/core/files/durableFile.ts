@@ -11,6 +11,14 @@ import { formatBytes } from "../terminal/format.ts";
 /** Content of a file, in order. */
 export type Chunks = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 
+/** The chunks, until `signal` says that nobody wants the file any more; then it throws the signal's reason. */
+export async function* untilAborted(chunks: Chunks, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+  for await (const chunk of chunks) {
+    signal?.throwIfAborted();
+    yield chunk;
+  }
+}
+
 /** What was written: size and SHA-256 in hex, taken on the way. */
 export interface WrittenFile {
   bytes: number;

@@ -8,7 +8,7 @@ import path from "node:path";
 import { UserError } from "../../protocol/userError.ts";
 import type { FileDType } from "../devices/device.ts";
 import { mergedBytes } from "./deltaApply.ts";
-import { type Chunks, jsonText, writeNewFile } from "./durableFile.ts";
+import { type Chunks, jsonText, untilAborted, writeNewFile } from "./durableFile.ts";
 import { headName, type ModelFolder } from "./modelFolder.ts";
 import { createFolder } from "./newFolder.ts";
 import type { SafetensorsFile } from "./safetensors.ts";
@@ -28,9 +28,15 @@ const copyBytes = 8 << 20;
 
 /**
  * Exports `base` with `overrides` (by canonical name) into the new folder `to`.
- * Throws UserError `export/not-empty`, `run/disk-full`, `export/not-finite` (a value that NaN, infinity or F16's range spoils).
+ * Throws UserError `export/not-empty`, `run/disk-full`, `export/not-finite` (a value that NaN, infinity or F16's range spoils). When `signal` ends it,
+ * nothing stays behind.
  */
-export async function exportMerged(base: ModelFolder, overrides: ReadonlyMap<string, WeightOverride>, to: string): Promise<void> {
+export async function exportMerged(
+  base: ModelFolder,
+  overrides: ReadonlyMap<string, WeightOverride>,
+  to: string,
+  signal?: AbortSignal,
+): Promise<void> {
   for (const name of overrides.keys()) base.tensor(name);
   const metadata = { format: "pt" };
   const shards = new Map([...base.files.keys()].sort().map((file) => [file, shardEntries(base, file, overrides)]));
@@ -39,7 +45,7 @@ export async function exportMerged(base: ModelFolder, overrides: ReadonlyMap<str
   const companionFiles = await companionsOf(base);
   for (const name of companionFiles) neededBytes += (await stat(path.join(base.path, name))).size;
   await createFolder(to, neededBytes, async (folder) => {
-    for (const [file, entries] of shards) await writeNewFile(path.join(folder, file), safetensorsChunks(entries, metadata));
+    for (const [file, entries] of shards) await writeNewFile(path.join(folder, file), untilAborted(safetensorsChunks(entries, metadata), signal));
     if (base.sharded) await writeNewFile(path.join(folder, indexFile), [Buffer.from(jsonText(shardIndex(shards)))]);
     for (const name of companionFiles) await copyFile(await insideFolder(base.path, name), path.join(folder, name));
   });

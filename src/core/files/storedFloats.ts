@@ -44,7 +44,10 @@ export function decodeFloats(bytes: Uint8Array, dtype: FileDType): Float32Array 
   const copy = bytes.slice();
   if (dtype === "F32") return new Float32Array(copy.buffer, copy.byteOffset, copy.length / 4);
   const halves = new Uint16Array(copy.buffer, copy.byteOffset, copy.length / 2);
-  return Float32Array.from(halves, dtype === "BF16" ? fromBfloat16 : fromFloat16);
+  const convert = dtype === "BF16" ? fromBfloat16 : fromFloat16;
+  const values = new Float32Array(halves.length);
+  for (let i = 0; i < halves.length; i++) values[i] = convert(halves[i]);
+  return values;
 }
 
 /** Whether no element of these bytes is NaN or infinite. */

@@ -170,6 +170,7 @@ export class AttachedHost implements FrameSink {
       await this.#bulk.send({ kind: "block", id: frame }, values);
       return { available: true, frame, ...place };
     },
+    readCell: (place) => this.#core.steering.readCell(place),
   };
 
   /** An error, and the end of this connection once it has been sent. */
@@ -185,6 +186,7 @@ export class AttachedHost implements FrameSink {
   #restartHeatmap(): void {
     this.#core.heatmap.watch(this, false);
     this.#core.heatmap.watch(this, this.#watching);
+    if (this.#watching) this.#core.steering.wake();
   }
 
   #close(): void {

@@ -22,6 +22,7 @@ import type { Emit } from "../trainer.ts";
 import { type AttachedCore, AttachedHost } from "./attachedHost.ts";
 import { HeatmapFeed } from "./heatmapFeed.ts";
 import { Listener } from "./listener.ts";
+import { measureChosen } from "./liveMagnitudes.ts";
 import { type Registration, registerRun } from "./register.ts";
 import { Steering } from "./steering.ts";
 
@@ -30,7 +31,7 @@ export interface CoreHostOptions {
   nonce: string;
   /** Milliseconds after which the run is saved and stopped while no host is attached; null keeps it running. */
   stopWhenAloneMs: number | null;
-  /** Keeps every frame of scores in the run folder, for tests that compare what was shown with what was sent. */
+  /** Keeps every frame of scores and magnitudes in the run folder, for tests that compare what was shown with what was sent. */
   recordFrames: boolean;
 }
 
@@ -43,7 +44,7 @@ const farewellMs = 5_000;
 export class CoreHost implements AttachedCore {
   readonly runFolder: string;
   readonly nonce: string;
-  readonly steering = new Steering();
+  readonly steering = new Steering((run, still) => this.#look(run, still));
   readonly heatmap: HeatmapFeed;
   readonly #options: CoreHostOptions;
   readonly #hosts = new Set<AttachedHost>();
@@ -92,9 +93,15 @@ export class CoreHost implements AttachedCore {
       },
       stopRequested: () => this.steering.stopRequested(),
       atBoundary: (control) => this.steering.atBoundary(control),
-      onDone: () => this.steering.serveReads(),
-      scored: (at, grids) => this.heatmap.scored(at, grids),
-      selected: (selection, grids) => this.#selected(selection, grids),
+      onDone: () => this.steering.done(),
+      scored: (at, grids) => {
+        this.steering.scored(grids);
+        return this.heatmap.scored(at, grids);
+      },
+      selected: (selection, grids) => {
+        this.steering.selected();
+        this.#selected(selection, grids);
+      },
     };
   }
 
@@ -132,6 +139,12 @@ export class CoreHost implements AttachedCore {
   #selected(selection: Selection, grids: readonly ScoreGrid[] | null): void {
     const { model, state } = this.#run as Run;
     this.heatmap.selected(selection, grids, state.lastSelection, (name) => model.tensors.byName.get(`${name}.weight`)?.shape ?? [0, 0]);
+  }
+
+  async #look(run: Run, still: boolean): Promise<void> {
+    if (!run.selection) return;
+    // A base that can no longer be read is the watcher's loss alone.
+    await this.heatmap.updated(run.state.step, still, () => measureChosen(run)).catch((error: Error) => this.log(`blocks: ${error.message}`));
   }
 
   #onEvent(event: RunEvent): void {

@@ -1,24 +1,30 @@
 /**
- * Heatmaps for hosts that look at them: block scores during a warm-up, then the chosen blocks. Scores are read from the device only when somebody waits
- * for them, so that nobody looking costs nothing.
- * The rules to keep: latest wins, one frame of a kind waits per host at most; a frame holds one step's scores whole, never a mixture.
+ * Heatmaps for hosts that look at them: block scores during a warm-up, then the chosen blocks and how they fare. Values are read from the device only
+ * when somebody waits for them, so that nobody looking costs nothing. How a frame is laid out is in heatmapFrames.ts.
+ * The rules to keep: latest wins, one frame of a kind waits per host at most; a frame holds one step's values whole, never a mixture; magnitudes never
+ * follow a selection that they do not belong to.
  */
-import type { FrameHeader } from "../../protocol/coreProtocol.ts";
-import { encodeFrame } from "../../protocol/frames.ts";
+import type { HeatmapHeader } from "../../protocol/coreProtocol.ts";
 import type { Selection } from "../../protocol/selection.ts";
-import { gridShape, type ScoreGrid } from "../methods/smt/selection.ts";
+import type { ScoreGrid } from "../methods/smt/selection.ts";
 import type { ScoredStep } from "../trainer.ts";
+import { type Magnitudes, magnitudesFrame, scoresFrame, selectionFrame } from "./heatmapFrames.ts";
 
 /** Where a host's frames go; `send` resolves when one has left. */
 export interface FrameSink {
   send(bytes: Uint8Array): Promise<void>;
 }
 
-type HeatmapKind = "scores" | "selection";
+type HeatmapKind = HeatmapHeader["kind"];
 
-/** Frames a second, for heatmaps of usual and of very large models. */
+/** At least so long from frame to frame, for heatmaps of usual and of very large models. */
 const manyCells = 200_000;
 const intervalMs = { usual: 100, large: 250 };
+/**
+ * After values were read from a run for so long, none are read for this many times as long: a watcher costs the run less than 2 %, with what is left for
+ * the garbage collector counted in.
+ */
+const restFactor = 75;
 
 class Watcher {
   readonly #sink: FrameSink;
@@ -36,6 +42,11 @@ class Watcher {
   offer(kind: HeatmapKind, bytes: Uint8Array): void {
     this.#waiting.set(kind, bytes);
     if (!this.#busy) void this.#pump();
+  }
+
+  /** Takes back what has not been sent. */
+  withdraw(kind: HeatmapKind): void {
+    this.#waiting.delete(kind);
   }
 
   async #pump(): Promise<void> {
@@ -57,10 +68,13 @@ export class HeatmapFeed {
   readonly #latest = new Map<HeatmapKind, Uint8Array>();
   readonly #blockSize: () => number;
   readonly #record: (frame: Uint8Array) => void;
-  #lastMs = 0;
-  #intervalMs = intervalMs.usual;
+  /** Scores are not read before this time. */
+  #scoresMs = Number.NEGATIVE_INFINITY;
+  /** Magnitudes neither, nor twice for a step. */
+  #magnitudesMs = Number.NEGATIVE_INFINITY;
+  #magnitudesStep: number | null = null;
 
-  /** `record` sees every frame of scores that is made. */
+  /** `record` sees every frame of scores and magnitudes that is made. */
   constructor(blockSize: () => number, record: (frame: Uint8Array) => void = () => {}) {
     this.#blockSize = blockSize;
     this.#record = record;
@@ -77,71 +91,50 @@ export class HeatmapFeed {
 
   /** After a warm-up step. */
   async scored(at: ScoredStep, grids: () => Promise<ScoreGrid[]>): Promise<void> {
-    const now = performance.now();
-    if (now - this.#lastMs < this.#intervalMs || ![...this.#watchers.values()].some(({ busy }) => !busy)) return;
-    this.#lastMs = now;
-    this.#show("scores", scoresFrame(await grids(), this.#blockSize(), at, false));
+    const began = performance.now();
+    if (began < this.#scoresMs || !this.#somebodyWaits()) return;
+    const bytes = scoresFrame(await grids(), this.#blockSize(), at, false);
+    const ended = performance.now();
+    // The first time says little: code is not compiled yet.
+    const restMs = this.#latest.has("scores") ? restFactor * (ended - began) : 0;
+    this.#scoresMs = Math.max(began + (bytes.length > manyCells ? intervalMs.large : intervalMs.usual), ended + restMs);
+    this.#show("scores", bytes);
   }
 
   /** After blocks were chosen; without scores where a file or a checkpoint says which they are. `afterStep` as in {@link ScoredStep}. */
   selected(selection: Selection, grids: readonly ScoreGrid[] | null, afterStep: number, shapes: (name: string) => readonly number[]): void {
     if (grids) this.#show("scores", scoresFrame(grids, this.#blockSize(), { step: selection.steps, afterStep }, true));
+    this.#magnitudesStep = null;
+    this.#latest.delete("magnitudes");
+    for (const watcher of this.#watchers.values()) watcher.withdraw("magnitudes");
     this.#show("selection", selectionFrame(selection, afterStep, shapes));
+  }
+
+  /**
+   * At a step boundary once blocks are chosen. `measure` is called when somebody waits, this step has not been shown, and the run has earned it; where
+   * the run stands still (`still`) it costs nobody anything and the last step is shown in any case.
+   */
+  async updated(step: number, still: boolean, measure: () => Promise<Magnitudes[]>): Promise<void> {
+    if (step === this.#magnitudesStep || this.#watchers.size === 0) return;
+    const began = performance.now();
+    if (!still && (began < this.#magnitudesMs || !this.#somebodyWaits())) return;
+    try {
+      const bytes = magnitudesFrame(step, await measure());
+      this.#magnitudesStep = step;
+      this.#show("magnitudes", bytes);
+    } finally {
+      const ended = performance.now();
+      this.#magnitudesMs = Math.max(began + intervalMs.usual, ended + restFactor * (ended - began));
+    }
+  }
+
+  #somebodyWaits(): boolean {
+    return [...this.#watchers.values()].some(({ busy }) => !busy);
   }
 
   #show(kind: HeatmapKind, bytes: Uint8Array): void {
     this.#latest.set(kind, bytes);
-    if (kind === "scores") {
-      this.#record(bytes);
-      this.#intervalMs = bytes.length > manyCells ? intervalMs.large : intervalMs.usual;
-    }
+    if (kind !== "selection") this.#record(bytes);
     for (const watcher of this.#watchers.values()) watcher.offer(kind, bytes);
   }
-}
-
-/** Scores as one byte a block, each matrix with its own scale, so that small layers keep their detail. */
-export function scoresFrame(grids: readonly ScoreGrid[], blockSize: number, { step, afterStep }: ScoredStep, final: boolean): Uint8Array {
-  const payload = new Uint8Array(grids.reduce((sum, { scores }) => sum + scores.length, 0));
-  let at = 0;
-  const matrices = grids.map(({ name, shape, scores }) => {
-    const [rows, columns] = gridShape(shape, blockSize);
-    const { low, high } = range(scores);
-    const perUnit = high > low ? 255 / (high - low) : 0;
-    for (const score of scores) payload[at++] = Math.round((score - low) * perUnit);
-    return { name, rows, columns, low, high };
-  });
-  return encodeFrame({ kind: "scores", step, afterStep, final, matrices } satisfies FrameHeader, payload);
-}
-
-function range(scores: Float32Array): { low: number; high: number } {
-  let [low, high] = [scores[0] ?? 0, scores[0] ?? 0];
-  for (const score of scores) {
-    if (score < low) low = score;
-    if (score > high) high = score;
-  }
-  return { low, high };
-}
-
-/** The chosen blocks alone, in rank order within each matrix; matrices in the order the selection lists them. */
-export function selectionFrame(selection: Selection, step: number, shapes: (name: string) => readonly number[]): Uint8Array {
-  const { blockSize, blocks } = selection;
-  const byName = new Map<string, Selection["blocks"]>(selection.matrices.map(({ name }) => [name, []]));
-  for (const block of blocks) {
-    const list = byName.get(block.name);
-    if (list) list.push(block);
-    else byName.set(block.name, [block]);
-  }
-  const payload = new DataView(new ArrayBuffer(12 * blocks.length));
-  let at = 0;
-  const matrices = [...byName].map(([name, chosen]) => {
-    const [rows, columns] = gridShape(shapes(name), blockSize);
-    for (const block of chosen) {
-      payload.setUint32(at, block.row * columns + block.column, true);
-      payload.setUint32(at + 4, block.rank, true);
-      payload.setFloat32(at + 8, block.score, true);
-      at += 12;
-    }
-    return { name, rows, columns, chosen: chosen.length };
-  });
-  return encodeFrame({ kind: "selection", step, blockSize, matrices } satisfies FrameHeader, payload);
 }

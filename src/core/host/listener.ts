@@ -31,6 +31,7 @@ export class Listener {
   readonly #onConnection: (socket: net.Socket) => void;
   #server: net.Server | null = null;
   #reopening = false;
+  #closed = false;
 
   private constructor(file: string, onConnection: (socket: net.Socket) => void) {
     this.path = file;
@@ -58,7 +59,7 @@ export class Listener {
 
   /** Opens the socket anew where its name is gone. A folder that became unsafe is left alone. */
   async reopenIfGone(): Promise<void> {
-    if (process.platform === "win32" || this.#reopening) return;
+    if (process.platform === "win32" || this.#reopening || this.#closed) return;
     if (
       await lstat(this.path)
         .then((status) => status.isSocket())
@@ -69,6 +70,7 @@ export class Listener {
     try {
       this.#server?.close(); // This unlinks the name: it must be over before the new one appears.
       await this.#listen();
+      if (this.#closed) this.#server?.close(); // It was opened while it was being left.
     } catch {
       // It is tried again at the next look.
     } finally {
@@ -78,6 +80,7 @@ export class Listener {
 
   /** Takes no more connections. */
   close(): void {
+    this.#closed = true;
     this.#server?.close();
   }
 }

@@ -2,14 +2,14 @@
  * Values of one block of an open run, read between two steps: only the entries asked for leave the device.
  * The rule to keep: what the run does not hold at this step is said to be missing, with the reason; nothing is ever filled in.
  */
-import type { BlockPart, BlockWindow, CoreParams } from "../../protocol/coreProtocol.ts";
+import type { BlockPart, BlockPlace, BlockWindow, CoreParams } from "../../protocol/coreProtocol.ts";
 import { maxWindowValues } from "../../protocol/coreProtocol.ts";
 import { UserError } from "../../protocol/userError.ts";
-import type { Tensor } from "../devices/device.ts";
+import { blockTableStride, type Tensor } from "../devices/device.ts";
 import { decodeFloats, storedElementBytes } from "../files/storedFloats.ts";
 import type { Parameter } from "../methods/method.ts";
-import { SparseMatrixTuning } from "../methods/smt/smt.ts";
-import type { Run } from "../run.ts";
+import { SparseMatrixTuning, type TrainedMatrix } from "../methods/smt/smt.ts";
+import { hasUpdates, type RetiredBlock, type Run } from "../run.ts";
 
 export interface LiveBlock {
   step: number;
@@ -27,7 +27,7 @@ export interface MissingBlock {
 }
 
 /** A block's place in its weight, in elements. */
-interface Place {
+export interface Place {
   rowStart: number;
   columnStart: number;
   blockRows: number;
@@ -39,15 +39,21 @@ interface Place {
 /** Reads at a step boundary. Throws UserError for a block that the model does not have or a window outside it. */
 export async function readLiveBlock(run: Run, { name, row, column, part, window }: CoreParams["readBlock"]): Promise<LiveBlock | MissingBlock> {
   const { step } = run.state;
-  const blockSize = run.selection?.blockSize ?? run.smt?.blockSize;
-  if (!blockSize) return { step, reason: "This run trains whole matrices: it has no blocks." };
-  const weight = run.model.tensors.byName.get(`${name}.weight`);
-  if (weight?.shape.length !== 2) throw noBlock(`The model has no matrix ${name}.`);
-  const place = placeOf(weight, row * blockSize, column * blockSize, blockSize);
+  const place = findBlock(run, { name, row, column });
+  if (!place) return { step, reason: "This run trains whole matrices: it has no blocks." };
   const inside = checkedWindow(place, window);
-  const values = await readPart(run, name, weight, place, inside, part);
+  const values = await readPart(run, name, place, inside, part);
   if (typeof values === "string") return { step, reason: values };
   return { step, values, rows: inside.rows, columns: inside.columns, blockRows: place.blockRows, blockColumns: place.blockColumns };
+}
+
+/** Where a block lies; null in a run that has no blocks. Throws UserError `inspect/no-block` for one that the model does not have. */
+export function findBlock(run: Run, { name, row, column }: BlockPlace): Place | null {
+  const blockSize = run.selection?.blockSize ?? run.smt?.blockSize;
+  if (!blockSize) return null;
+  const weight = run.model.tensors.byName.get(`${name}.weight`);
+  if (weight?.shape.length !== 2) throw noBlock(`The model has no matrix ${name}.`);
+  return placeOf(weight, row * blockSize, column * blockSize, blockSize);
 }
 
 function placeOf(weight: Tensor, rowStart: number, columnStart: number, blockSize: number): Place {
@@ -71,36 +77,58 @@ function noBlock(message: string): UserError {
 }
 
 /** The values, or why there are none. */
-async function readPart(run: Run, name: string, weight: Tensor, place: Place, window: BlockWindow, part: BlockPart): Promise<Float32Array | string> {
+async function readPart(run: Run, name: string, place: Place, window: BlockWindow, part: BlockPart): Promise<Float32Array | string> {
   const trained = trainedBlock(run, name, place);
-  if (part === "delta") {
-    const value = trained
-      ? await readWindow(run, trained.parameter.value, trained.offset, place.blockColumns, window)
-      : retiredWindow(run, name, place, window);
-    return value ? subtract(value, await readBase(run, name, place, window)) : notTrained(run);
+  if (trained) {
+    const { parameter } = trained.matrix;
+    const missing = whyMissing(run, part);
+    if (missing !== null) return missing;
+    const values = await readWindow(run, tensorOf(parameter, part), trained.offset, place.blockColumns, window);
+    return part === "delta" ? subtract(values, await readBase(run, name, place, window)) : values;
   }
-  if (trained) return readWindow(run, tensorOf(trained.parameter, part), trained.offset, place.blockColumns, window);
-  if (part !== "weight") return notTrained(run);
+  const retired = retiredBlock(run, name, place);
+  if (part === "delta" && retired) return subtract(windowOf(retired, place, window), await readBase(run, name, place, window));
+  if (part !== "weight") return notTrained(run, retired !== null);
+  const weight = run.model.tensors.byName.get(`${name}.weight`) as Tensor;
   return readWindow(run, weight, place.rowStart * place.width + place.columnStart, place.width, window);
 }
 
-function notTrained({ method }: Run): string {
-  return method
-    ? "This block is not trained at this step: it has no gradient and no moments, and its weight is the base model's."
-    : "No blocks have been chosen yet.";
+/** Why a block that is trained lacks something; null where it does not. */
+function whyMissing(run: Run, part: BlockPart): string | null {
+  if (part === "weight" || part === "delta") return null;
+  if (!hasUpdates(run)) return "No update was made since the blocks were chosen.";
+  if (part !== "gradient" || run.holdsGradients) return null;
+  return run.state.skippedInRow > 0
+    ? "The last update was skipped, because its loss or its gradient was not finite: there is no gradient of it."
+    : "The checkpoint that the run went on from holds no gradients: the next update has them.";
 }
 
-function tensorOf(parameter: Parameter, part: Exclude<BlockPart, "delta">): Tensor {
-  return part === "weight" ? parameter.value : parameter[part];
+function notTrained({ method }: Run, retired: boolean): string {
+  if (!method) return "No blocks have been chosen yet.";
+  return retired
+    ? "This block was trained earlier and is not trained at this step: it has no gradient and no moments."
+    : "This block is not trained at this step: it has no gradient and no moments, and its weight is the base model's.";
 }
 
-function trainedBlock({ method }: Run, name: string, { rowStart, columnStart }: Place): { parameter: Parameter; offset: number } | null {
-  if (!(method instanceof SparseMatrixTuning)) return null;
-  const matrix = method.matrices.get(name);
+function tensorOf(parameter: Parameter, part: BlockPart): Tensor {
+  return part === "weight" || part === "delta" ? parameter.value : parameter[part];
+}
+
+/** The matrix that trains a block, with the block's place in its flat tensors; null where the block is not trained. */
+export function trainedBlock({ method }: Run, name: string, { rowStart, columnStart }: Place): { matrix: TrainedMatrix; offset: number } | null {
+  const matrix = method instanceof SparseMatrixTuning ? method.matrices.get(name) : undefined;
   if (!matrix) return null;
-  const { table, parameter } = matrix;
-  for (let i = 0; i < table.length; i += 6) if (table[i] === rowStart && table[i + 2] === columnStart) return { parameter, offset: table[i + 4] };
+  const { table } = matrix;
+  for (let i = 0; i < table.length; i += blockTableStride)
+    if (table[i] === rowStart && table[i + 2] === columnStart) return { matrix, offset: table[i + 4] };
   return null;
+}
+
+/** What an earlier selection trained of a block that the present one does not. */
+export function retiredBlock(run: Run, name: string, { rowStart, columnStart }: Place): RetiredBlock | null {
+  const blockSize = run.selection?.blockSize ?? 1;
+  const isIt = (block: RetiredBlock) => block.name === name && block.row * blockSize === rowStart && block.column * blockSize === columnStart;
+  return run.retired.find(isIt) ?? null;
 }
 
 /** Entries of a window whose block starts at `offset` of a tensor with rows of `stride` elements. */
@@ -115,12 +143,7 @@ async function readWindow(run: Run, tensor: Tensor, offset: number, stride: numb
 }
 
 /** The same of a block that an earlier selection trained. */
-function retiredWindow(run: Run, name: string, place: Place, window: BlockWindow): Float32Array | null {
-  const blockSize = run.selection?.blockSize ?? 1;
-  const block = run.retired.find(
-    (retired) => retired.name === name && retired.row * blockSize === place.rowStart && retired.column * blockSize === place.columnStart,
-  );
-  if (!block) return null;
+function windowOf(block: RetiredBlock, place: Place, window: BlockWindow): Float32Array {
   const rowAt = (r: number) => (window.row + r) * place.blockColumns + window.column;
   const values = new Float32Array(window.rows * window.columns);
   for (let r = 0; r < window.rows; r++) values.set(block.values.subarray(rowAt(r), rowAt(r) + window.columns), r * window.columns);

@@ -162,7 +162,7 @@ async function headAndLoss(
     d.write(part.rowIds, rowIds);
     d.write(
       part.targets,
-      Int32Array.from(rowIds, (row) => batch.targets[row]),
+      rowIds.map((row) => batch.targets[row]),
     );
     d.embeddingForward(at(part.hidden), hidden, at(part.rowIds)); // gathers the rows
     d.matmul(at(part.logits), at(part.hidden), tensors.head, { transposeB: true });
@@ -181,11 +181,10 @@ async function headAndLoss(
 }
 
 function rowsWithTarget(targets: Int32Array): Int32Array {
-  const rows: number[] = [];
-  targets.forEach((target, row) => {
-    if (target >= 0) rows.push(row);
-  });
-  return Int32Array.from(rows);
+  const rows = new Int32Array(targets.length);
+  let count = 0;
+  for (let row = 0; row < targets.length; row++) if (targets[row] >= 0) rows[count++] = row;
+  return rows.subarray(0, count);
 }
 
 // ---------------------------------------------------------------------------------------------------------------- one decoder layer

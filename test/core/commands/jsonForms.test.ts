@@ -124,20 +124,35 @@ test("inspect lists the blocks in rank order, and a block's delta is what the me
   const { run: exact } = finishedRun(folder, "exact", runFileText({ train: "precision: f32", model: f32Model() }));
   assert.equal(here("export", exact, "--format", "merged", "--to", "exact-merged").status, 0);
   interface Inspected {
-    blocks: { name: string; row: number; column: number; score: number; rank: number }[];
+    step: number;
+    blocks: {
+      name: string;
+      row: number;
+      column: number;
+      score: number;
+      rank: number;
+      gradient: number | null;
+      delta: number | null;
+      secondMoment: number | null;
+    }[];
     shares: Record<string, number>;
     weight: { rows: number; columns: number; values: number[] };
     delta: { rows: number; columns: number; values: number[] };
+    gradient: { rows: number; columns: number; values: number[] };
+    firstMoment: { rows: number; columns: number; values: number[] };
+    secondMoment: { rows: number; columns: number; values: number[] };
   }
   const [list] = jsonLines<Inspected>(here("inspect", exact, "--json"));
   assert.deepEqual(keys(list), ["blockSize", "blocks", "shares", "step"]);
-  assert.deepEqual(keys(list.blocks[0]), ["column", "name", "rank", "row", "score"]);
+  assert.deepEqual(keys(list.blocks[0]), ["column", "delta", "gradient", "name", "rank", "row", "score", "secondMoment"]);
   assert.deepEqual(
     list.blocks.map(({ rank }) => rank),
     Array.from({ length: 20 }, (_, rank) => rank),
   );
   const { name, row, column } = list.blocks[3];
-  const [{ weight, delta, ...rest }] = jsonLines<Inspected>(here("inspect", exact, "--block", `${name}:${row},${column}`, "--json"));
+  const [{ weight, delta, gradient, firstMoment, secondMoment, ...rest }] = jsonLines<Inspected>(
+    here("inspect", exact, "--block", `${name}:${row},${column}`, "--json"),
+  );
   assert.deepEqual(rest, list);
   const [base, merged] = [f32Model(), path.join(folder, "exact-merged")].map((model) =>
     floatTensor(path.join(model, "model.safetensors"), `${name}.weight`),
@@ -151,6 +166,17 @@ test("inspect lists the blocks in rank order, and a block's delta is what the me
     assert.deepEqual(matrix.values, wanted);
   }
   assert.ok(delta.values.some((value) => value !== 0));
+  const mean = (matrix: { values: number[] }) => matrix.values.reduce((sum, value) => sum + Math.abs(value), 0) / 256;
+  const { gradient: meanGradient, delta: meanDelta, secondMoment: meanSecond } = list.blocks[3];
+  assert.deepEqual([meanGradient, meanDelta, meanSecond], [mean(gradient), mean(delta), mean(secondMoment)]);
+  assert.ok([gradient, firstMoment, secondMoment].every((matrix) => matrix.rows === 16 && mean(matrix) > 0));
+
+  const [older] = jsonLines<Inspected>(here("inspect", exact, "--step", "2", "--json"));
+  assert.deepEqual([list.step, older.step, older.blocks.length], [4, 2, 20]);
+  assert.ok(older.blocks.every((block) => block.delta !== null) && older.blocks[3].delta !== list.blocks[3].delta);
+  const missing = here("inspect", exact, "--step", "3");
+  assert.deepEqual([missing.status, missing.stdout], [2, ""]);
+  assert.match(missing.stderr, /no whole checkpoint of step 3.*\n.*steps 2, 4/);
 });
 
 test("apply gives the merged weights, undo the base's bytes; a run folder and an exported folder name their delta", () => {

@@ -8,7 +8,7 @@ import { readSelection } from "../../../src/core/commands/train.ts";
 import { openSafetensors } from "../../../src/core/files/safetensors.ts";
 import { decodeFloats } from "../../../src/core/files/storedFloats.ts";
 import { HeatmapFeed } from "../../../src/core/host/heatmapFeed.ts";
-import { coreToHostLimits, type FrameHeader } from "../../../src/protocol/coreProtocol.ts";
+import { coreToHostLimits, type FrameHeader, type FrameKind } from "../../../src/protocol/coreProtocol.ts";
 import { type Frame, FrameDecoder } from "../../../src/protocol/frames.ts";
 import type { Selection } from "../../../src/protocol/selection.ts";
 import { temporaryFolder } from "../run/smallRuns.ts";
@@ -49,12 +49,14 @@ test("a host that looks sees warm-up frames as recorded, then the scores and the
   }
   assert.equal(scores.at(-1)?.header.final, true, "the last frame is of the scores that chose");
   await assertScoresOfFile(scores.at(-1) as ScoresFrame, path.join(runFolder, "scores.safetensors"));
-  assertSelection(host.frames.at(-1) as (typeof host.frames)[number], readSelection(runFolder) as Selection);
+  const frameOf = ({ frames }: WatchingHost, wanted: FrameKind) => frames.filter(({ header }) => header.kind === wanted).at(-1);
+  assertSelection(frameOf(host, "selection") as WatchingHost["frames"][number], readSelection(runFolder) as Selection);
   assert.deepEqual(blind.frames, []);
 
   await blind.client.watchHeatmap(true);
-  await until(() => blind.frames.length === 2);
-  assert.deepEqual(blind.frames, host.frames.slice(-2), "who comes later gets what there is");
+  await until(() => frameOf(blind, "selection") !== undefined);
+  for (const kind of ["scores", "selection"] as const)
+    assert.deepEqual(frameOf(blind, kind), frameOf(host, kind), "who comes later gets what there is");
   await blind.client.watchHeatmap(false);
   assert.deepEqual([host.malformed, blind.malformed], [[], []]);
 });
@@ -102,6 +104,12 @@ test("when nobody looks, the one frame that is made is that of the selection", a
   );
 });
 
+/** One block of that rank. */
+function selectionOf(rank: number): Selection {
+  const given = { version: 1 as const, blockSize: 16, score: "given", selection: "given", seed: 0, dataHash: "", steps: 0, totalParameters: 0 };
+  return { ...given, shares: {}, matrices: [], blocks: [{ name: "a", row: 0, column: 0, score: 1, rank }] };
+}
+
 test("a host that takes frames slowly gets the latest, and no more than one waits for it", async () => {
   const feed = new HeatmapFeed(() => 16);
   const sent: Frame[] = [];
@@ -117,20 +125,7 @@ test("a host that takes frames slowly gets the latest, and no more than one wait
     },
     true,
   );
-  const selection = (rank: number): Selection => ({
-    version: 1,
-    blockSize: 16,
-    score: "given",
-    selection: "given",
-    seed: 0,
-    dataHash: "",
-    steps: 0,
-    totalParameters: 0,
-    shares: {},
-    matrices: [],
-    blocks: [{ name: "a", row: 0, column: 0, score: 1, rank }],
-  });
-  for (let i = 0; i < 1000; i++) feed.selected(selection(i), null, i, () => [16, 16]);
+  for (let i = 0; i < 1000; i++) feed.selected(selectionOf(i), null, i, () => [16, 16]);
   assert.deepEqual(
     sent.map(({ header }) => header.step),
     [0],
@@ -143,4 +138,124 @@ test("a host that takes frames slowly gets the latest, and no more than one wait
     sent.map(({ header }) => header.step),
     [0, 999],
   );
+});
+
+const magnitudes = [{ gradient: 1, delta: 2, secondMoment: null }];
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+test("magnitudes are measured for who waits, once a step, and so seldom that a watcher costs less than 2 %", async () => {
+  const feed = new HeatmapFeed(() => 16);
+  const measured: { step: number; began: number; ended: number }[] = [];
+  let step = 0;
+  const look = (still = false, workMs = 3) =>
+    feed.updated(step, still, async () => {
+      const began = performance.now();
+      while (performance.now() - began < workMs);
+      measured.push({ step, began, ended: performance.now() });
+      return magnitudes;
+    });
+  for (const still of [false, true]) await look(still);
+  assert.equal(measured.length, 0, "nobody waits");
+  const sent: Frame[] = [];
+  const sink = { send: async (bytes: Uint8Array) => void sent.push(...new FrameDecoder(coreToHostLimits).push(bytes)) };
+  feed.watch(sink, true);
+  for (; measured.length < 3; await turn()) {
+    step++;
+    await look();
+  }
+  for (const [i, { began }] of measured.slice(1).entries()) {
+    const before = measured[i];
+    assert.ok(began - before.ended >= 50 * (before.ended - before.began), `${began - before.ended} ms after ${before.ended - before.began}`);
+  }
+  assert.deepEqual(
+    sent.map(({ header }) => header.step),
+    measured.map((measurement) => measurement.step),
+  );
+  step++;
+  await look(true);
+  assert.equal(measured.at(-1)?.step, step, "a run that stands still is measured at once");
+  const times = measured.length;
+  await look(true);
+  assert.equal(measured.length, times, "and not again");
+
+  const fast = new HeatmapFeed(() => 16);
+  fast.watch({ send: async () => {} }, true);
+  let count = 0;
+  const counted = async () => {
+    count++;
+    return magnitudes;
+  };
+  const began = performance.now();
+  for (; count < 4; await turn()) await fast.updated(++step, false, counted);
+  assert.ok(performance.now() - began >= 300, "no more than ten a second");
+});
+
+test("what cannot be measured is not tried again at every step, and its error is the caller's", async () => {
+  const feed = new HeatmapFeed(() => 16);
+  feed.watch({ send: async () => {} }, true);
+  let tried = 0;
+  const fail = () => {
+    tried++;
+    return Promise.reject(new Error("the base is gone"));
+  };
+  await assert.rejects(feed.updated(1, false, fail), /the base is gone/);
+  await feed.updated(2, false, fail);
+  assert.equal(tried, 1);
+});
+
+test("magnitudes never follow a selection that they do not belong to", async () => {
+  const feed = new HeatmapFeed(() => 16);
+  const slow: Frame[] = [];
+  let release = () => {};
+  const sink = {
+    send(bytes: Uint8Array) {
+      slow.push(...new FrameDecoder(coreToHostLimits).push(bytes));
+      return new Promise<void>((resolve) => {
+        release = resolve;
+      });
+    },
+  };
+  feed.watch(sink, true);
+  feed.selected(selectionOf(0), null, 0, () => [16, 16]);
+  await feed.updated(1, true, async () => magnitudes);
+  feed.selected(selectionOf(1), null, 1, () => [16, 16]);
+  for (let i = 0; i < 5; i++) {
+    release();
+    await turn();
+  }
+  assert.deepEqual(
+    slow.map(({ header }) => [header.kind, header.step]),
+    [
+      ["selection", 0],
+      ["selection", 1],
+    ],
+  );
+  const late: Frame[] = [];
+  feed.watch({ send: async (bytes) => void late.push(...new FrameDecoder(coreToHostLimits).push(bytes)) }, true);
+  await turn();
+  assert.deepEqual(
+    late.map(({ header }) => header.kind),
+    ["selection"],
+  );
+  await feed.updated(1, true, async () => magnitudes);
+  await turn();
+  const { header, payload } = late.at(-1) as Frame;
+  assert.deepEqual(header, { kind: "magnitudes", step: 1, blocks: 1 });
+  assert.deepEqual([...new Float32Array(payload.buffer)], [1, 2, Number.NaN]);
+});
+
+test("scores that are dear to read are read seldom", async () => {
+  const feed = new HeatmapFeed(() => 16);
+  feed.watch({ send: async () => {} }, true);
+  const read: { began: number; ended: number }[] = [];
+  const grids = async () => {
+    const began = performance.now();
+    while (performance.now() - began < 5);
+    read.push({ began, ended: performance.now() });
+    return [];
+  };
+  let step = 0;
+  for (; read.length < 4; await turn()) await feed.scored({ step: ++step, afterStep: 0 }, grids);
+  assert.ok(read[1].began - read[0].began >= 100);
+  for (const [i, { began }] of read.slice(2).entries()) assert.ok(began - read[i + 1].ended >= 50 * (read[i + 1].ended - read[i + 1].began));
 });

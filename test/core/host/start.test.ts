@@ -31,12 +31,14 @@ test("Node is taken from the PATH, absolute, new enough, and never from a worksp
   const link = path.join(folder, "links");
   mkdirSync(link);
   symlinkSync(inside, path.join(link, "node"));
-  const search = (...files: string[]) =>
-    findNode({ configured: null, workspaceFolders: [workspace], env: { PATH: files.map((file) => path.dirname(file)).join(path.delimiter) } });
-  assert.equal(await search(old, other, inside, path.join(link, "node"), good), good);
+  const search = (...files: string[]) => {
+    const env = { PATH: files.map((file) => path.dirname(file)).join(path.delimiter) };
+    return findNode({ configured: null, workspaceFolders: [workspace], env, host: { program: other, electron: false } });
+  };
+  assert.deepEqual(await search(old, other, inside, path.join(link, "node"), good), { node: good, kind: "path" });
   await assert.rejects(search("./node", old, inside), { code: "node/not-found", message: /is version 18\.20\.0.*lies in the workspace/ });
   const configured = (file: string) => findNode({ configured: file, workspaceFolders: [workspace] });
-  assert.equal(await configured(good), good);
+  assert.deepEqual(await configured(good), { node: good, kind: "configured" });
   await assert.rejects(configured("node"), { code: "node/not-usable", message: /no absolute path/ });
   await assert.rejects(configured(inside), { code: "node/not-usable", message: /in the workspace/ });
   await assert.rejects(configured(path.join(link, "node")), { code: "node/not-usable", message: /in the workspace/ });
@@ -99,7 +101,7 @@ const bundle = path.resolve(import.meta.dirname, "../../../dist/core.js");
 test("the bundle runs on the Node of the PATH, from run file to result", {
   skip: !existsSync(bundle) && "not run: dist/core.js is not built",
 }, async (t) => {
-  const node = await findNode({ configured: null, workspaceFolders: [] });
+  const { node } = await findNode({ configured: null, workspaceFolders: [] });
   t.diagnostic(`Node ${execFileSync(node, ["--version"], { encoding: "utf8", env: coreEnvironment() }).trim()}`);
   const folder = temporaryFolder(t);
   const runFolder = await createRun({ node, core: bundle }, writeRunFile(folder, { train: { steps: 300 } }));

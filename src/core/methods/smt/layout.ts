@@ -28,7 +28,11 @@ export function layOutBlocks(
   blockSize: number,
 ): BlockLayout {
   const byName = new Map<string, { row: number; column: number }[]>();
-  for (const { name, row, column } of chosen) byName.set(name, [...(byName.get(name) ?? []), { row, column }]);
+  for (const { name, row, column } of chosen) {
+    const blocks = byName.get(name);
+    if (blocks) blocks.push({ row, column });
+    else byName.set(name, [{ row, column }]);
+  }
   const used = linears.filter(({ name }) => byName.has(name));
   const columns = new Map<number, ColumnTable>();
   for (const { stage } of used) if (!columns.has(stage)) columns.set(stage, stageColumns(stage, used, byName, blockSize));
@@ -46,21 +50,32 @@ function stageColumns(stage: number, linears: readonly Linear[], byName: Map<str
   return Int32Array.from(sorted.flatMap((column) => [column * blockSize, Math.min(blockSize, width - column * blockSize)]));
 }
 
+/** The order of a matrix's blocks in its flat tensors, in memory and in checkpoints. */
+export function inFlatOrder(a: { row: number; column: number }, b: { row: number; column: number }): number {
+  return a.column - b.column || a.row - b.row;
+}
+
 function matrixBlocks(linear: Linear, blocks: { row: number; column: number }[], columns: ColumnTable, blockSize: number): MatrixBlocks {
   const [out, width] = linear.weight.shape;
   const sliceStart = new Map<number, number>();
   for (let i = 0, start = 0; i < columns.length; start += columns[i + 1], i += 2) sliceStart.set(columns[i], start);
-  const sorted = [...blocks].sort((a, b) => a.column - b.column || a.row - b.row);
+  const sorted = [...blocks].sort(inFlatOrder);
   const table = new Int32Array(sorted.length * blockTableStride);
   let entries = 0;
-  sorted.forEach(({ row, column }, i) => {
+  let at = 0;
+  for (const { row, column } of sorted) {
     const rowStart = row * blockSize;
     const columnStart = column * blockSize;
     const rowCount = Math.min(blockSize, out - rowStart);
     const columnCount = Math.min(blockSize, width - columnStart);
-    table.set([rowStart, rowCount, columnStart, columnCount, entries, sliceStart.get(columnStart) as number], i * blockTableStride);
+    table[at++] = rowStart;
+    table[at++] = rowCount;
+    table[at++] = columnStart;
+    table[at++] = columnCount;
+    table[at++] = entries;
+    table[at++] = sliceStart.get(columnStart) as number;
     entries += rowCount * columnCount;
-  });
+  }
   return { linear, table, entries };
 }
 
@@ -96,18 +111,20 @@ export function worstCaseBlocks(
   const stripes = stripesInOrder(linears, blockSize, recompute);
   const chosen = stripes.slice(0, affordable(stripes, budget));
   let entries = chosen.reduce((sum, stripe) => sum + stripe.entries, 0);
-  const taken = new Set(chosen.map(placeOf));
+  const taken = new Map<string, Set<number>>(linears.map(({ name }) => [name, new Set()]));
+  for (const stripe of chosen) taken.get(stripe.name)?.add(placeOf(stripe));
   for (const whole of [true, false])
     for (const candidate of candidatesOf(linears, blockSize)) {
       if (entries >= budget) break;
-      if ((candidate.entries === blockSize * blockSize) !== whole || taken.has(placeOf(candidate))) continue;
+      if ((candidate.entries === blockSize * blockSize) !== whole || taken.get(candidate.name)?.has(placeOf(candidate))) continue;
       chosen.push(candidate);
       entries += candidate.entries;
     }
-  return chosen.map(({ name, row, column }) => ({ name, row, column }));
+  return chosen;
 }
 
-const placeOf = ({ name, row, column }: Candidate) => `${name}:${row},${column}`;
+/** One number a block of a matrix; no dimension passes 2^24. */
+const placeOf = ({ row, column }: Candidate) => row * 2 ** 24 + column;
 
 /** Every column of every stage once, by the cheapest block in it; whole stripes before cut ones, then those first whose slices cost the most at the peak. */
 function stripesInOrder(linears: readonly Linear[], blockSize: number, recompute: "none" | "layer"): Candidate[] {

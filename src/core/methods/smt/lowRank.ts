@@ -11,7 +11,7 @@ import { gridShape } from "./selection.ts";
 const iterations = 6;
 
 /** Mean over each block of |W_r|, (grid) row-major. `random` supplies the start vectors. */
-export async function lowRankMeans(device: Device, weight: Tensor, blockSize: number, random: Random): Promise<Float32Array> {
+export async function lowRankMeans(device: Device, weight: Tensor, blockSize: number, random: Pick<Random, "normal">): Promise<Float32Array> {
   const [out, width] = weight.shape;
   const rank = Math.max(1, Math.min(128, Math.floor(Math.min(out, width) / 4)));
   const w = device.allocate([out, width], "f32", "workspace");
@@ -26,15 +26,14 @@ export async function lowRankMeans(device: Device, weight: Tensor, blockSize: nu
 }
 
 /** w (out, in) f32 becomes its best rank-r part. */
-async function replaceByLowRank(device: Device, w: Tensor, rank: number, random: Random): Promise<void> {
+async function replaceByLowRank(device: Device, w: Tensor, rank: number, random: Pick<Random, "normal">): Promise<void> {
   const [out, width] = w.shape;
   const q = Math.min(2 * rank + 64, out, width);
   const right = device.allocate([q, width], "f32", "workspace"); // rows: vectors of the input space
   const left = device.allocate([q, out], "f32", "workspace"); // rows: vectors of the output space
-  device.write(
-    right,
-    Float32Array.from({ length: q * width }, () => random.normal()),
-  );
+  const start = new Float32Array(q * width);
+  for (let i = 0; i < start.length; i++) start[i] = random.normal();
+  device.write(right, start);
   for (let i = 0; i < iterations; i++) {
     device.matmul(left, right, w, { transposeB: true });
     await orthonormaliseRows(device, left);

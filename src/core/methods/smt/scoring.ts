@@ -8,7 +8,7 @@
 import type { Device, Tensor } from "../../devices/device.ts";
 import { projections } from "../../model/config.ts";
 import type { LlamaTensors } from "../../model/tensors.ts";
-import { Random } from "../../random.ts";
+import type { Random } from "../../random.ts";
 import { Frozen } from "../frozen.ts";
 import type { Linear, Parameter, TuningMethod } from "../method.ts";
 import { lowRankMeans } from "./lowRank.ts";
@@ -84,13 +84,17 @@ export class GradientScoring implements TuningMethod {
     this.#inner.afterUpdate();
   }
 
-  /** The scores so far, as they would be ranked now. */
-  async grids(): Promise<ScoreGrid[]> {
+  /** The scores so far, as they would be ranked now; of all matrices, or of one. */
+  async grids(only?: string): Promise<ScoreGrid[]> {
     const grids: ScoreGrid[] = [];
     for (const { linear, sum } of this.#accumulators.values()) {
+      if (only !== undefined && linear.name !== only) continue;
       const scores =
-        this.#score === "absOfAccumulated" ? await readMeans(this.#device, sum, this.#blockSize, "absolute", null) : await this.#device.read(sum);
-      grids.push(gridOf(linear, scores.map(Math.abs) as Float32Array));
+        this.#score === "absOfAccumulated"
+          ? await readMeans(this.#device, sum, this.#blockSize, "absolute", null)
+          : ((await this.#device.read(sum)) as Float32Array);
+      for (let i = 0; i < scores.length; i++) scores[i] = Math.abs(scores[i]);
+      grids.push(gridOf(linear, scores));
     }
     return grids;
   }
@@ -128,9 +132,11 @@ export class ActivationScoring extends Frozen {
     super.linearForward(out, linear, x, accumulate);
   }
 
-  async grids(): Promise<ScoreGrid[]> {
+  /** As {@link GradientScoring.grids}. */
+  async grids(only?: string): Promise<ScoreGrid[]> {
     const grids: ScoreGrid[] = [];
     for (const linear of this.#targets) {
+      if (only !== undefined && linear.name !== only) continue;
       const columnScale = this.#sums.get(linear.stage) as Tensor;
       grids.push(gridOf(linear, await readMeans(this.#device, linear.weight, this.#blockSize, "squareScaled", columnScale)));
     }
@@ -142,15 +148,14 @@ export class ActivationScoring extends Frozen {
   }
 }
 
-/** Scores that need no data. `random` draws uniform scores from the seed; `diagonal` ranks blocks by their distance from the stretched diagonal. */
+/** Scores that need no data. The score `random` draws uniform ones; `diagonal` ranks blocks by their distance from the stretched diagonal. */
 export async function scoreWeights(
   device: Device,
   targets: readonly Linear[],
   score: "magnitude" | "lowRankMagnitude" | "random" | "diagonal",
   blockSize: number,
-  seed: number,
+  random: Pick<Random, "uniform" | "normal">,
 ): Promise<ScoreGrid[]> {
-  const random = new Random(seed);
   const grids: ScoreGrid[] = [];
   for (const linear of targets) {
     const [rows, columns] = gridShape(linear.weight.shape, blockSize);

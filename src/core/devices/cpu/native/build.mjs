@@ -11,7 +11,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
-const root = path.resolve(here, "../../../../..");
+export const root = path.resolve(here, "../../../../..");
 const headers = path.join(root, "node_modules/node-api-headers/include");
 
 const common = ["-std=c++17", "-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi", "-Wno-unused-function"];
@@ -28,9 +28,10 @@ const instructionSets = {
   arm64: { "kernelsPortable.cc": [], "kernelsNeon.cc": [] },
 };
 
-function run(command, args) {
+/** Runs a program to its end; rejects with what it said as `output`. */
+export function run(command, args, env = process.env) {
   return new Promise((resolve, reject) => {
-    execFile(command, args, { maxBuffer: 64 << 20 }, (error, stdout, stderr) =>
+    execFile(command, args, { env, maxBuffer: 64 << 20 }, (error, stdout, stderr) =>
       error ? reject(Object.assign(error, { output: stderr || stdout })) : resolve(stdout),
     );
   });
@@ -49,15 +50,16 @@ async function findCompiler() {
 }
 
 /** The C++ files of this architecture with their flags, the slowest to compile first. */
-async function sourcesFor(arch) {
+export async function sourcesFor(arch) {
   const sets = instructionSets[arch] ?? { "kernelsPortable.cc": [] };
   const files = (await readdir(here)).filter((file) => file.endsWith(".cc") && (!file.startsWith("kernels") || file in sets)).sort();
   const sources = files.map((file) => ({ file, flags: file in sets ? [...common, ...kernels, ...sets[file]] : common }));
   return sources.sort((a, b) => b.flags.length - a.flags.length);
 }
 
-async function hashOf(version, sources) {
-  const hash = createHash("sha256").update(JSON.stringify([version, sources, linkFlags()]));
+/** Changes whenever another addon would come out. */
+export async function hashOf(version, sources, link) {
+  const hash = createHash("sha256").update(JSON.stringify([version, sources, link]));
   for (const file of (await readdir(here)).sort()) if (/\.(cc|h)$/.test(file)) hash.update(file).update(await readFile(path.join(here, file)));
   return hash.digest("hex");
 }
@@ -68,24 +70,23 @@ function linkFlags() {
   return ["-shared", "-static-libstdc++", "-static-libgcc", "-pthread"];
 }
 
-/** Compiles all files, two at a time, and links them into `output`. */
-async function compile(compiler, sources, folder, output) {
+/** Compiles all files, two at a time; returns the object files. `compiler` is a program with what precedes the flags. */
+export async function compileSources(compiler, sources, folder, env) {
   const queue = [...sources];
   const objects = sources.map(({ file }) => path.join(folder, file.replace(/\.cc$/, ".o")));
   const worker = async () => {
     for (let next = queue.shift(); next; next = queue.shift()) {
-      await run(compiler, [
-        ...next.flags,
-        "-I",
-        headers,
-        "-c",
-        path.join(here, next.file),
-        "-o",
-        path.join(folder, next.file.replace(/\.cc$/, ".o")),
-      ]);
+      const object = path.join(folder, next.file.replace(/\.cc$/, ".o"));
+      const [program, ...before] = compiler;
+      await run(program, [...before, ...next.flags, "-I", headers, "-c", path.join(here, next.file), "-o", object], env);
     }
   };
   await Promise.all([worker(), worker()]);
+  return objects;
+}
+
+async function compile(compiler, sources, folder, output) {
+  const objects = await compileSources([compiler], sources, folder);
   const flags = linkFlags();
   try {
     await run(compiler, [...objects, ...flags, "-o", output]);
@@ -101,7 +102,7 @@ export async function buildAddon({ log = () => {} } = {}) {
   const found = await findCompiler();
   if (!found) return { reason: "no C++ compiler was found; install one (g++ or clang++) or name it in CXX" };
   const sources = await sourcesFor(process.arch);
-  const hash = await hashOf(found.version, sources);
+  const hash = await hashOf(found.version, sources, linkFlags());
   const folder = path.join(root, "dist/native", `${process.platform}-${process.arch}`);
   const addon = path.join(folder, "sparse_tuner_cpu.node");
   const stamp = path.join(folder, "sparse_tuner_cpu.stamp");

@@ -1,0 +1,72 @@
+/**
+ * Windows of a block, and their values out of a file: only the bytes of the entries that are asked for are read.
+ * It knows neither runs nor checkpoints; where a block begins in a tensor is the caller's knowledge.
+ */
+import { type BlockPlace, type BlockWindow, maxWindowValues } from "../../protocol/coreProtocol.ts";
+import { UserError } from "../../protocol/userError.ts";
+import type { FileDType } from "../devices/device.ts";
+import { decodeFloats, storedElementBytes } from "../files/storedFloats.ts";
+
+/** Rows and columns of a block, smaller at a matrix's edge. */
+export interface BlockShape {
+  rows: number;
+  columns: number;
+}
+
+export function noBlock(message: string): UserError {
+  return new UserError("inspect/no-block", message, "Ask for a block of the run's selection.");
+}
+
+/** The shape of a block of a matrix (height, width). Throws UserError `inspect/no-block` where the matrix has none there. */
+export function shapeOfBlock([height, width]: readonly number[], blockSize: number, { row, column }: Pick<BlockPlace, "row" | "column">): BlockShape {
+  if (row * blockSize >= height || column * blockSize >= width)
+    throw noBlock(`The matrix has ${height} × ${width} entries: there is no such block of ${blockSize}.`);
+  return { rows: Math.min(blockSize, height - row * blockSize), columns: Math.min(blockSize, width - column * blockSize) };
+}
+
+/** The window, or the whole block; it lies inside and holds no more than may be asked for. Throws UserError `inspect/no-block`. */
+export function checkedWindow({ rows, columns }: BlockShape, window: BlockWindow | undefined): BlockWindow {
+  const inside = window ?? { row: 0, column: 0, rows, columns };
+  if (inside.row + inside.rows > rows || inside.column + inside.columns > columns)
+    throw noBlock(`The window reaches outside its block of ${rows} × ${columns}.`);
+  if (inside.rows * inside.columns > maxWindowValues)
+    throw noBlock(`${inside.rows} × ${inside.columns} values are more than may be asked for at once.`);
+  return inside;
+}
+
+/** What windows are read from: a safetensors file, or a model folder. */
+export interface TensorBytes {
+  readBytes(name: string, begin: number, end: number): Promise<Uint8Array>;
+}
+
+/** A block within a tensor: where its first entry stands, and how many entries one row of it is after the last. */
+export interface BlockEntries {
+  tensor: string;
+  dtype: FileDType;
+  offset: number;
+  stride: number;
+}
+
+/** The window's values, row-major. */
+export async function readWindow(file: TensorBytes, { tensor, dtype, offset, stride }: BlockEntries, window: BlockWindow): Promise<Float32Array> {
+  const bytes = storedElementBytes[dtype];
+  const first = offset + window.row * stride + window.column;
+  const read = async (begin: number, count: number) => decodeFloats(await file.readBytes(tensor, begin * bytes, (begin + count) * bytes), dtype);
+  if (window.columns === stride) return read(first, window.rows * stride);
+  const values = new Float32Array(window.rows * window.columns);
+  const rows = Array.from({ length: window.rows }, async (_, r) => values.set(await read(first + r * stride, window.columns), r * window.columns));
+  await Promise.all(rows);
+  return values;
+}
+
+/** value − base, rounded to f32. */
+export function subtract(values: Float32Array, base: Float32Array): Float32Array {
+  return values.map((value, i) => value - base[i]);
+}
+
+/** Mean of the absolute values, summed in their order in f64. */
+export function meanOfAbsolute(values: Float32Array): number {
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += Math.abs(values[i]);
+  return sum / values.length;
+}

@@ -1,0 +1,139 @@
+/**
+ * What the service answers to each request: the same code as behind the command line, given plain data and giving plain data. It knows no connection.
+ * The rule to keep: parameters have been checked by their schemas before they come here; nothing is written but by `export`, where it was told to.
+ */
+import { access } from "node:fs/promises";
+import path from "node:path";
+import { parseRunFile } from "../../protocol/runConfig.ts";
+import type { ServiceParams, ServiceRequest, ServiceResults } from "../../protocol/serviceProtocol.ts";
+import { UserError } from "../../protocol/userError.ts";
+import { RunBlocks } from "../blocks/runBlocks.ts";
+import { examine } from "../commands/doctor.ts";
+import { evaluateOn } from "../commands/evaluate.ts";
+import { exportResult } from "../commands/export.ts";
+import { generateText } from "../commands/generate.ts";
+import { planRun } from "../commands/plan.ts";
+import { documentsOf, previewRun } from "../commands/preview.ts";
+import { analyze } from "./analysis.ts";
+import { describeModel } from "./describeModel.ts";
+import { describeTensors, readTensorWindow } from "./tensorFiles.ts";
+
+/** Who asks, as far as answers need it. */
+export interface Asker {
+  /** Says that nobody waits for the answer any more. */
+  signal: AbortSignal;
+  sendFrame(frame: Uint8Array): Promise<void>;
+  /** Sends values as a frame of their own; its id. */
+  sendValues(values: Float32Array): Promise<number>;
+  /** The payload of a `values` frame that came before. Throws UserError `service/no-values`. */
+  takeValues(id: number): Float32Array;
+  generated(stream: number, text: string): void;
+}
+
+type Answers = { [Name in ServiceRequest]: (parameters: ServiceParams[Name], asker: Asker) => Promise<ServiceResults[Name]> };
+
+export const answers: Answers = {
+  async plan({ runFile, text }) {
+    const { memory, ...rest } = await planRun(parseRunFile(text, runFile));
+    return { ...memory, ...rest };
+  },
+
+  async preview({ runFile, text }) {
+    const { batch, rows, data } = await previewRun(parseRunFile(text, runFile));
+    return {
+      batchSize: batch.batchSize,
+      sequenceLength: batch.sequenceLength,
+      unmaskedTokens: batch.unmaskedTokens,
+      tokens: batch.tokens,
+      rows: rows.map((row) => ({ documents: documentsOf(row).map(shownDocument), padding: row.padding })),
+      notices: data.notices.map(({ message }) => message),
+      skipped: data.skipped.map(({ file, line, reason }) => ({ file, line, reason })),
+      skippedRows: data.skippedRows,
+    };
+  },
+
+  describeModel: ({ folder }) => describeModel(folder),
+
+  describeRun: async ({ runFolder }) => (await RunBlocks.open(runFolder)).describe(),
+
+  async heatmap({ runFolder, step }, { sendFrame }) {
+    const shown = await (await RunBlocks.open(runFolder)).frames(step);
+    for (const frame of shown.frames) await sendFrame(frame);
+    return { step: shown.step };
+  },
+
+  readCell: async ({ runFolder, step, ...place }) => (await RunBlocks.open(runFolder)).cell(place, step),
+
+  async readBlock({ runFolder, step, part, window, ...place }, { sendValues }) {
+    const block = await (await RunBlocks.open(runFolder)).read(place, part, step, window);
+    if ("reason" in block) return { available: false, ...block };
+    const { values, ...rest } = block;
+    return { available: true, frame: await sendValues(values), ...rest };
+  },
+
+  blockHistory: async ({ runFolder, ...place }) => ({ cells: await (await RunBlocks.open(runFolder)).history(place) }),
+
+  async analyze({ frame, rows, columns }, { takeValues }) {
+    const values = takeValues(frame);
+    if (values.length !== rows * columns)
+      throw new UserError("service/no-values", `${values.length} values came for ${rows} × ${columns}.`, "Ask again.");
+    return analyze(values, rows, columns);
+  },
+
+  describeTensors: ({ file }) => describeTensors(file),
+
+  async readTensor(request, { sendValues }) {
+    const { rows, columns } = request.window;
+    return { frame: await sendValues(await readTensorWindow(request)), rows, columns };
+  },
+
+  async evaluate(request, { signal }) {
+    let notes: string[] = [];
+    const onNotes = (found: readonly string[]) => {
+      notes = [...found];
+    };
+    const { loss, perplexity, tokens, rows } = await evaluateOn({ ...request, sequenceLength: null }, { onNotes, signal });
+    if (!Number.isFinite(perplexity))
+      throw new UserError(
+        "evaluate/not-finite",
+        `The loss is ${loss}: it cannot be shown as a number.`,
+        "Try an earlier checkpoint, or other data.",
+        {
+          badInput: false,
+        },
+      );
+    return { loss, perplexity, tokens, rows, notes };
+  },
+
+  async generate({ stream, ...request }, { generated, signal }) {
+    let notes: string[] = [];
+    const onNotes = (found: readonly string[]) => {
+      notes = [...found];
+    };
+    const result = await generateText(request, { onNotes, onText: (text) => generated(stream, text), signal });
+    return { ...result, notes };
+  },
+
+  async export(request, { signal }) {
+    await exportResult(request, signal);
+    return { folder: path.resolve(request.to) };
+  },
+
+  doctor: async ({ folder }) => examine(await existingFolder(folder)),
+};
+
+type Row = ServiceResults["preview"]["rows"][number];
+
+function shownDocument(tokens: ReturnType<typeof documentsOf>[number]): Row["documents"][number] {
+  return { line: tokens[0].line, tokens: tokens.map(({ id, text, role, loss }) => ({ id, text, role, loss })) };
+}
+
+/** The folder, or the nearest one above it that is there: a run's folder is made when it starts. */
+async function existingFolder(folder: string): Promise<string> {
+  const found = await access(folder).then(
+    () => true,
+    () => false,
+  );
+  const above = path.dirname(folder);
+  return found || above === folder ? folder : existingFolder(above);
+}

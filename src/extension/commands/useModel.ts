@@ -1,0 +1,202 @@
+/**
+ * What is done with a model once it is there: Evaluate, and Merge and Export. Both are long, show that they run, and can be cancelled.
+ * The rule to keep: an export goes into a folder that is new or empty; another one is asked for otherwise.
+ */
+import { readdir } from "node:fs/promises";
+import path from "node:path";
+import * as vscode from "vscode";
+import { parseRunFile } from "../../protocol/runConfig.ts";
+import type { ServiceResults } from "../../protocol/serviceProtocol.ts";
+import type { RunSession } from "../runs/runSession.ts";
+import { shortName } from "../views/runText.ts";
+import { formatCount } from "./format.ts";
+import { type Answer, askAll, back, pickStep, type Step } from "./multiStep.ts";
+import type { Handlers, ShellParts } from "./shellParts.ts";
+
+export function useModel(parts: ShellParts): Handlers<"evaluate" | "mergeAndExport"> {
+  return { evaluate: (argument) => evaluate(parts, argument), mergeAndExport: (argument) => mergeAndExport(parts, argument) };
+}
+
+/** Runs something long in a notification with Cancel. */
+export async function cancellable<T>(title: string, work: (signal: AbortSignal, say: (message: string) => void) => Promise<T>): Promise<T> {
+  const options = { location: vscode.ProgressLocation.Notification, title, cancellable: true };
+  return vscode.window.withProgress(options, (progress, token) => {
+    const controller = new AbortController();
+    token.onCancellationRequested(() => controller.abort());
+    return work(controller.signal, (message) => progress.report({ message }));
+  });
+}
+
+/** A run's resolved configuration. */
+export async function configOf(runFolder: string) {
+  const file = path.join(runFolder, "run.yaml");
+  return parseRunFile(new TextDecoder().decode(await vscode.workspace.fs.readFile(vscode.Uri.file(file))), file);
+}
+
+interface EvaluateAnswers {
+  data: string;
+  rows: number | null;
+}
+
+async function evaluate(parts: ShellParts, argument: unknown): Promise<ServiceResults["evaluate"] | null> {
+  const title = vscode.l10n.t("Evaluate");
+  const session = await parts.targets.run(argument, title, "use");
+  if (!session) return null;
+  const state: EvaluateAnswers = { data: "", rows: null };
+  if (!(await askAll(title, [dataStep(parts, session), rowsStep], state))) return null;
+  const name = shortName(session.view);
+  const result = await cancellable(vscode.l10n.t("Evaluating {0}", name), (signal) =>
+    parts.service.request("evaluate", { modelOrRun: session.runFolder, ...state }, { signal }),
+  );
+  const figures = [result.loss.toFixed(4), result.perplexity.toFixed(3), formatCount(result.tokens), formatCount(result.rows)];
+  const text = vscode.l10n.t("{0}: loss {1}, perplexity {2}, over {3} tokens of {4} rows", name, ...figures);
+  parts.log.info([`${text} (${state.data}, loss ${result.loss})`, ...result.notes].join("\n"));
+  const showLog = vscode.l10n.t("Show Log");
+  void vscode.window.showInformationMessage([`${text}.`, ...result.notes].join(" "), showLog).then((chosen) => {
+    if (chosen) parts.log.show();
+  });
+  return result;
+}
+
+/** The run's own files first, then those of the workspace. */
+function dataStep(parts: ShellParts, session: RunSession): Step<EvaluateAnswers> {
+  const items = async () => {
+    const [{ data }, { dataFiles }] = await Promise.all([configOf(session.runFolder), parts.known.files()]);
+    const known = [
+      ...(data.eval ? [{ file: data.eval, description: vscode.l10n.t("held-out rows of the run") }] : []),
+      { file: data.train, description: vscode.l10n.t("training rows of the run") },
+      ...dataFiles
+        .filter((file) => file !== data.eval && file !== data.train)
+        .map((file) => ({ file, description: vscode.workspace.asRelativePath(path.dirname(file)) })),
+    ];
+    return [
+      ...known.map(({ file, description }) => ({ label: `$(file) ${path.basename(file)}`, description, file })),
+      { label: `$(folder-opened) ${vscode.l10n.t("Browse…")}`, description: vscode.l10n.t("a .jsonl, .json, .csv or .txt file"), file: "" },
+    ];
+  };
+  return {
+    ask: async (state, place): Promise<Answer<true>> => {
+      const picked = await pickStep({ ...place, placeholder: vscode.l10n.t("Choose the rows to evaluate on"), items: items() });
+      if (picked === undefined || picked === back) return picked;
+      const filters = { [vscode.l10n.t("Data")]: ["jsonl", "json", "csv", "txt"] };
+      const chosen =
+        picked.file ||
+        (await vscode.window.showOpenDialog({ canSelectMany: false, title: vscode.l10n.t("Choose a data file"), filters }))?.[0].fsPath;
+      if (!chosen) return undefined;
+      state.data = chosen;
+      return true;
+    },
+  };
+}
+
+const rowsStep: Step<EvaluateAnswers> = {
+  ask: async (state, place) => {
+    const items = [
+      { label: vscode.l10n.t("The first 200 rows"), rows: 200 },
+      { label: vscode.l10n.t("All rows"), rows: null },
+    ];
+    const picked = await pickStep({ ...place, placeholder: vscode.l10n.t("Choose how many rows are used"), items });
+    if (picked === undefined || picked === back) return picked;
+    state.rows = picked.rows;
+    return true;
+  },
+};
+
+interface ExportAnswers {
+  format: "merged" | "delta";
+  to: string;
+}
+
+async function mergeAndExport(parts: ShellParts, argument: unknown): Promise<string | null> {
+  const title = vscode.l10n.t("Merge and Export");
+  const session = await parts.targets.run(argument, title, "use");
+  if (!session) return null;
+  const state: ExportAnswers = { format: "merged", to: "" };
+  if (!(await askAll(title, [formatStep, targetStep(session)], state))) return null;
+  const { folder } = await cancellable(vscode.l10n.t("Exporting {0}", shortName(session.view)), (signal) =>
+    parts.service.request("export", { runFolder: session.runFolder, ...state }, { signal }),
+  );
+  const copy = vscode.l10n.t("Copy Path");
+  void vscode.window.showInformationMessage(vscode.l10n.t("Exported to {0}.", folder), copy).then((chosen) => {
+    if (chosen) void vscode.env.clipboard.writeText(folder);
+  });
+  return folder;
+}
+
+const formatStep: Step<ExportAnswers> = {
+  ask: async (state, place) => {
+    const items = [
+      {
+        label: vscode.l10n.t("Merged model"),
+        format: "merged" as const,
+        detail: vscode.l10n.t("A complete Hugging Face folder that other tools load as it is; as large as the base model."),
+      },
+      {
+        label: vscode.l10n.t("Delta"),
+        format: "delta" as const,
+        detail: vscode.l10n.t("Only the trained blocks; small. It can be applied to the base model and taken out again byte for byte."),
+      },
+    ];
+    const picked = await pickStep({
+      ...place,
+      placeholder: vscode.l10n.t("Choose what is written"),
+      items,
+      active: ({ format }) => format === state.format,
+    });
+    if (picked === undefined || picked === back) return picked;
+    state.format = picked.format;
+    return true;
+  },
+};
+
+function targetStep(session: RunSession): Step<ExportAnswers> {
+  return {
+    ask: async (state, place): Promise<Answer<true>> => {
+      const proposed = await freeFolder(session, state.format);
+      for (;;) {
+        const items = [
+          { label: `$(new-folder) ${path.basename(proposed)}`, description: path.dirname(proposed), folder: proposed },
+          { label: `$(folder-opened) ${vscode.l10n.t("Browse…")}`, description: vscode.l10n.t("an empty folder"), folder: "" },
+        ];
+        const picked = await pickStep({ ...place, placeholder: vscode.l10n.t("Choose the folder to write into"), items });
+        if (picked === undefined || picked === back) return picked;
+        const chosen = picked.folder || (await askFolder(path.dirname(proposed)));
+        if (!chosen) continue;
+        if (await isEmpty(chosen)) {
+          state.to = chosen;
+          return true;
+        }
+        const again = vscode.l10n.t("Choose Another Folder");
+        const message = vscode.l10n.t("{0} is not empty. Nothing is written into a folder that holds something.", chosen);
+        if ((await vscode.window.showWarningMessage(message, { modal: true }, again)) !== again) return undefined;
+      }
+    },
+  };
+}
+
+async function askFolder(start: string): Promise<string | undefined> {
+  const title = vscode.l10n.t("Choose an empty folder");
+  const options = { canSelectFolders: true, canSelectFiles: false, title, defaultUri: vscode.Uri.file(start) };
+  return (await vscode.window.showOpenDialog(options))?.[0].fsPath;
+}
+
+async function isEmpty(folder: string): Promise<boolean> {
+  try {
+    return (await readdir(folder)).length === 0;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return true;
+    if ((error as NodeJS.ErrnoException).code === "ENOTDIR") return false;
+    throw error;
+  }
+}
+
+/** A folder that is not there yet, in the workspace or beside the run's `.sparse-tuner`. */
+async function freeFolder({ runFolder, view }: RunSession, format: string): Promise<string> {
+  const parts = runFolder.split(path.sep);
+  const at = parts.lastIndexOf(".sparse-tuner");
+  const parent = at > 0 ? parts.slice(0, at).join(path.sep) : path.dirname(runFolder);
+  for (let number = 1; ; number++) {
+    const folder = path.join(parent, `${shortName(view)}-${format}${number === 1 ? "" : `-${number}`}`);
+    if (await isEmpty(folder)) return folder;
+  }
+}

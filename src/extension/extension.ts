@@ -1,0 +1,122 @@
+/**
+ * The extension's entry: builds the parts, ties them together, and attaches to runs that are alive. Each part is made once and disposed of with the window;
+ * runs go on without it.
+ * The rule to keep: activation reads the register of live runs and nothing else; folders, processes and models wait until somebody asks for them.
+ */
+import path from "node:path";
+import * as vscode from "vscode";
+import { KnownRuns } from "./commands/knownRuns.ts";
+import { commandHandlers, performAction, registerCommands } from "./commands/register.ts";
+import { ResultDocuments } from "./commands/resultDocuments.ts";
+import type { ShellParts } from "./commands/shellParts.ts";
+import { Targets } from "./commands/targets.ts";
+import { registerTrainingPreview } from "./data/previewTrainingData.ts";
+import { showFailure } from "./failures.ts";
+import { BlockInspectors } from "./inspector/blockInspector.ts";
+import { registerRunFileLanguage } from "./language/runFileLanguage.ts";
+import { createLog } from "./log.ts";
+import { Notifications } from "./notifications.ts";
+import { TrainingPanels } from "./panel/trainingPanels.ts";
+import { RunSessions } from "./runs/runSessions.ts";
+import { ServiceClient } from "./service/serviceClient.ts";
+import { type CoreProgram, coreProgram, findNode } from "./startCore.ts";
+import { registerTensorFileEditor } from "./tensors/tensorFileEditor.ts";
+import { followContext } from "./views/contextKeys.ts";
+import { DevicesView } from "./views/devicesView.ts";
+import { ModelsView } from "./views/modelsView.ts";
+import { RunsView } from "./views/runsView.ts";
+import { StatusBar } from "./views/statusBar.ts";
+
+/** For tests inside the extension host, and for other extensions that want to follow runs. */
+export interface SparseTunerApi {
+  runs: RunSessions;
+}
+
+export async function activate(context: vscode.ExtensionContext): Promise<SparseTunerApi> {
+  const parts = createParts(context);
+  const { runs, known, panels, log } = parts;
+  const views = { runs: new RunsView(parts), models: new ModelsView(parts), devices: new DevicesView(parts) };
+  const refresh = async () => {
+    await known.refresh();
+    views.models.refresh();
+    views.devices.refresh();
+  };
+  context.subscriptions.push(
+    log,
+    ...Object.values(views),
+    registerCommands(commandHandlers(parts, refresh), parts),
+    new StatusBar(runs),
+    new Notifications(parts),
+    followContext(known, runs),
+    registerRunFileLanguage(context),
+    registerTensorFileEditor(parts),
+    registerTrainingPreview(parts),
+    vscode.workspace.onDidGrantWorkspaceTrust(() => attach(parts)),
+    vscode.workspace.onDidChangeWorkspaceFolders(() => attach(parts)),
+    // Another window, or a script, may have started a run here.
+    vscode.window.onDidChangeWindowState(({ focused }) => focused && attach(parts)),
+    panels,
+    known,
+    parts.documents,
+    runs,
+    parts.service,
+  );
+  await attach(parts);
+  return { runs };
+}
+
+/** Runs do not need a goodbye: they belong to their folders. */
+export function deactivate(): void {}
+
+function createParts(context: vscode.ExtensionContext): ShellParts {
+  const log = createLog();
+  const program = () => findProgram(context);
+  const service = new ServiceClient({ program, log: (line) => log.info(line) });
+  const runs = new RunSessions({
+    program,
+    service,
+    isTrusted: () => vscode.workspace.isTrusted,
+    keepRunning: () => vscode.workspace.getConfiguration("sparseTuner").get("keepRunning", true),
+    log: (line) => log.info(line),
+    recordFrames: () => process.env.SPARSE_TUNER_RECORD_FRAMES === "1",
+  });
+  const known = new KnownRuns(runs, context.globalStorageUri);
+  const inspectors = new BlockInspectors({ context, service, log });
+  const perform: ShellParts["perform"] = (action, target) => performAction(parts, action, target);
+  const panels = new TrainingPanels({ context, runs, service, log, perform, inspect: (session, block) => inspectors.open(session, block) });
+  known.follow(panels);
+  const parts: ShellParts = {
+    context,
+    log,
+    runs,
+    service,
+    panels,
+    inspectors,
+    known,
+    targets: new Targets({ runs, known, panels }),
+    documents: new ResultDocuments(),
+    program,
+    perform,
+    fail: (failure, target) => showFailure(failure, target.runFolder ? runs.get(target.runFolder).view.state : null, target, perform),
+  };
+  return parts;
+}
+
+/** Node by the setting or as it is found, and the core that came with the extension. */
+async function findProgram(context: vscode.ExtensionContext): Promise<CoreProgram> {
+  const configured = vscode.workspace.getConfiguration("sparseTuner").get<string | null>("nodePath", null);
+  const workspaceFolders = (vscode.workspace.workspaceFolders ?? []).map(({ uri }) => uri.fsPath);
+  const found = await findNode({ configured: configured || null, workspaceFolders });
+  return coreProgram(found, path.join(context.extensionPath, "dist", "core.js"));
+}
+
+/** Attaches to what is alive here. In Restricted Mode nothing is attached to. */
+async function attach({ known, runs, log }: ShellParts): Promise<void> {
+  if (!vscode.workspace.isTrusted) return;
+  try {
+    for (const runFolder of await known.liveRunFolders()) runs.get(runFolder);
+    await runs.attachLive();
+  } catch (error) {
+    log.error(error instanceof Error ? (error.stack ?? error.message) : String(error));
+  }
+}

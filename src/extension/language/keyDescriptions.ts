@@ -1,0 +1,60 @@
+/**
+ * What each key of a run file is, in the display language. The English is the schema's own, word for word; a test compares them, so that the two cannot
+ * part.
+ */
+import * as vscode from "vscode";
+
+/** Descriptions by the key's path; a key that is not here is described by the schema's English. */
+export function keyDescriptions(): Record<string, string> {
+  return {
+    model: vscode.l10n.t("Folder of a Hugging Face model: config.json, tokenizer.json, safetensors."),
+    data: vscode.l10n.t("What is trained on."),
+    "data.train": vscode.l10n.t("Training rows: a .jsonl, .json, .csv or .txt file."),
+    "data.eval": vscode.l10n.t("Held-out rows, or null for no evaluation."),
+    "data.format": vscode.l10n.t("Layout of the rows; auto recognises it from the first ones."),
+    "data.template": vscode.l10n.t("Chat template: auto (the model's own), none, a .jinja file, or the template itself."),
+    "data.maxRows": vscode.l10n.t("Use at most this many training rows; null uses all."),
+    "data.trainOnPrompt": vscode.l10n.t("Count prompt tokens in the loss, not only the response."),
+    "data.packing": vscode.l10n.t("Put several documents into one row; attention never crosses from one to another."),
+    method: vscode.l10n.t("What is trained: method.name is smt or full."),
+    "method.name": vscode.l10n.t("What is trained: method.name is smt or full."),
+    "method.ratio": vscode.l10n.t("Share of the model's 2-D parameters to train; 0.0084 where neither blocks nor trainableParameters is given."),
+    "method.blocks": vscode.l10n.t("Number of blocks to train, instead of ratio."),
+    "method.trainableParameters": vscode.l10n.t("Number of parameters to train, instead of ratio."),
+    "method.blockSize": vscode.l10n.t("Side of a block; auto is the largest power of two up to 256 that divides every target."),
+    "method.targets": vscode.l10n.t("Matrices to choose from: auto is q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj."),
+    "method.score": vscode.l10n.t("What makes a block important."),
+    "method.selection": vscode.l10n.t("Rank blocks over the whole model, per matrix, or per kind of matrix; or take the blocks of a selection.json."),
+    "method.warmup": vscode.l10n.t("How blocks are scored before training."),
+    "method.warmup.steps": vscode.l10n.t("Micro-batches, or updates, that score the blocks before they are chosen."),
+    "method.warmup.update": vscode.l10n.t("Train the whole model during the warm-up, as the paper does; needs full fine-tuning's memory."),
+    "method.reselectEvery": vscode.l10n.t("Choose the blocks anew every so many updates; null keeps the first choice."),
+    train: vscode.l10n.t("How it is trained."),
+    "train.steps": vscode.l10n.t("Updates after the warm-up; 500 where epochs is not given."),
+    "train.epochs": vscode.l10n.t("Passes over the training data, instead of steps."),
+    "train.batchSize": vscode.l10n.t("Rows of a micro-batch."),
+    "train.sequenceLength": vscode.l10n.t("Tokens of a row."),
+    "train.gradientAccumulation": vscode.l10n.t("Micro-batches of one update."),
+    "train.learningRate": vscode.l10n.t("Highest learning rate."),
+    "train.schedule": vscode.l10n.t("How the learning rate falls after its warm-up."),
+    "train.learningRateWarmupSteps": vscode.l10n.t("Updates over which the learning rate rises linearly."),
+    "train.minLearningRate": vscode.l10n.t("Learning rate at the last update."),
+    "train.betas": vscode.l10n.t("AdamW's decay of the first and second moment."),
+    "train.epsilon": vscode.l10n.t("AdamW's epsilon."),
+    "train.weightDecay": vscode.l10n.t("Decoupled weight decay, on every trained tensor."),
+    "train.clipGradNorm": vscode.l10n.t("Largest L2 norm of the gradient, or null for no clipping."),
+    "train.seed": vscode.l10n.t("Seed of the data order and of random choices."),
+    "train.precision": vscode.l10n.t("Storage of frozen weights and activations; sums are f32 in both."),
+    "train.recompute": vscode.l10n.t("Recompute each layer in backward: less memory, more time, the same losses."),
+    evaluate: vscode.l10n.t("When the held-out rows are evaluated."),
+    "evaluate.every": vscode.l10n.t("Evaluate every so many updates; null only at the start and the end."),
+    "evaluate.rows": vscode.l10n.t("Rows of the held-out file to use; null uses all."),
+    "evaluate.earlyStopping": vscode.l10n.t("Stop after so many evaluations without improvement."),
+    checkpoint: vscode.l10n.t("When the run is saved."),
+    "checkpoint.every": vscode.l10n.t("Save every so many updates; null only at the end or when stopped."),
+    "checkpoint.keep": vscode.l10n.t("Checkpoints to keep."),
+    device: vscode.l10n.t("What computes."),
+    threads: vscode.l10n.t("Threads of the cpu device."),
+    output: vscode.l10n.t("Folder that holds run folders."),
+  };
+}

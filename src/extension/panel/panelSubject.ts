@@ -1,0 +1,172 @@
+/**
+ * What a training panel shows: a draft (an open run file, which the form edits) or a run (a folder and perhaps its core). One shape for both, so that the
+ * panel only passes messages on.
+ * The rule to keep: nothing is kept here that cannot be read again from the file, the folder or the core.
+ */
+import os from "node:os";
+import path from "node:path";
+import * as vscode from "vscode";
+import type { RunEvent } from "../../protocol/events.ts";
+import type { FormView, FromPanel, HeatmapFrame, RunView } from "../../protocol/panelProtocol.ts";
+import { UserError } from "../../protocol/userError.ts";
+import { editRunFile, formView } from "../files/runFileDocument.ts";
+import type { RunSession } from "../runs/runSession.ts";
+import type { PanelTarget } from "./panelParts.ts";
+
+/** Told what changed. */
+export interface SubjectListener {
+  onRun(run: RunView): void;
+  /** The run file's text is another one, or the blocks are known now: form and plan are made anew. */
+  onText(): void;
+  onEvents(events: RunEvent[]): void;
+  onFrame(frame: HeatmapFrame): void;
+}
+
+export interface PanelSubject {
+  readonly target: PanelTarget;
+  readonly name: string;
+  readonly run: RunView;
+  readonly events: readonly RunEvent[];
+  readonly frames: readonly HeatmapFrame[];
+  /** The form, and the text a plan is made from. */
+  read(): Promise<{ form: FormView; planFile: string; planText: string } | null>;
+  /** While the panel is visible. */
+  watch(listener: SubjectListener): vscode.Disposable;
+  edit(changes: Extract<FromPanel, { kind: "edit" }>["changes"]): Promise<void>;
+}
+
+/** A run file that was not started. */
+export class DraftSubject implements PanelSubject {
+  readonly target: PanelTarget;
+  readonly events: readonly RunEvent[] = [];
+  readonly frames: readonly HeatmapFrame[] = [];
+  readonly #uri: vscode.Uri;
+
+  constructor(uri: vscode.Uri) {
+    this.#uri = uri;
+    this.target = { runFolder: null, runFile: uri };
+  }
+
+  get name(): string {
+    return path.basename(this.#uri.fsPath).replace(/(\.sparse-tuner)?\.ya?ml$/, "");
+  }
+
+  get run(): RunView {
+    return {
+      runFolder: null,
+      name: this.name,
+      state: vscode.workspace.isTrusted ? "draft" : "restricted",
+      step: 0,
+      totalSteps: 0,
+      warmup: null,
+      loss: null,
+      remainingMs: null,
+      failure: null,
+      logTail: [],
+      pid: null,
+      machineBytes: os.totalmem(),
+    };
+  }
+
+  async read() {
+    const text = (await vscode.workspace.openTextDocument(this.#uri)).getText();
+    return { form: formView(text, this.#uri.fsPath, true), planFile: this.#uri.fsPath, planText: text };
+  }
+
+  watch(listener: SubjectListener): vscode.Disposable {
+    return vscode.Disposable.from(
+      vscode.workspace.onDidChangeTextDocument(({ document, contentChanges }) => {
+        if (document.uri.toString() === this.#uri.toString() && contentChanges.length > 0) listener.onText();
+      }),
+      vscode.workspace.onDidGrantWorkspaceTrust(() => listener.onRun(this.run)),
+    );
+  }
+
+  /** Changes the open document, so that undo, comments and unsaved text are the editor's own. */
+  async edit(changes: Extract<FromPanel, { kind: "edit" }>["changes"]): Promise<void> {
+    const document = await vscode.workspace.openTextDocument(this.#uri);
+    const edit = new vscode.WorkspaceEdit();
+    for (const { offset, length, text } of editRunFile(document.getText(), changes))
+      edit.replace(this.#uri, new vscode.Range(document.positionAt(offset), document.positionAt(offset + length)), text);
+    if (!(await vscode.workspace.applyEdit(edit)))
+      throw new UserError(
+        "panel/not-edited",
+        vscode.l10n.t("{0} could not be edited.", this.#uri.fsPath),
+        vscode.l10n.t("Open it and look whether it is read-only."),
+        {
+          badInput: false,
+        },
+      );
+  }
+}
+
+/** A started run. */
+export class RunSubject implements PanelSubject {
+  readonly target: PanelTarget;
+  readonly session: RunSession;
+
+  constructor(session: RunSession) {
+    this.session = session;
+    this.target = { runFolder: session.runFolder, runFile: null };
+  }
+
+  get name(): string {
+    return this.session.view.name;
+  }
+
+  get run(): RunView {
+    return this.session.view;
+  }
+
+  get events(): readonly RunEvent[] {
+    return this.session.events;
+  }
+
+  get frames(): readonly HeatmapFrame[] {
+    return this.session.frames;
+  }
+
+  async read() {
+    // Before the history is asked for: a long one is read without holding the window up.
+    await this.session.load();
+    const file = path.join(this.session.runFolder, "run.yaml");
+    const text = new TextDecoder().decode(await vscode.workspace.fs.readFile(vscode.Uri.file(file)));
+    const form = formView(text, file, false);
+    return { form, planFile: file, planText: await this.#withSelection(text) };
+  }
+
+  watch(listener: SubjectListener): vscode.Disposable {
+    const watched = this.session.listen({
+      onView: (view) => listener.onRun(view),
+      onEvents: (events) => {
+        listener.onEvents(events);
+        if (events.some(({ kind }) => kind === "selection")) listener.onText();
+      },
+      onFrame: (frame) => listener.onFrame(frame),
+    });
+    const frames = this.session.watchFrames();
+    return new vscode.Disposable(() => {
+      frames.dispose();
+      watched.dispose();
+    });
+  }
+
+  async edit(): Promise<void> {
+    throw new UserError("panel/read-only", vscode.l10n.t("A started run cannot be changed."), vscode.l10n.t("Duplicate it and change the copy."));
+  }
+
+  /** With the blocks that the run chose the plan is exact; until then it is the worst case. */
+  async #withSelection(text: string): Promise<string> {
+    if (!this.events.some(({ kind }) => kind === "selection")) return text;
+    const selection = vscode.Uri.file(path.join(this.session.runFolder, "selection.json"));
+    const known = await vscode.workspace.fs.stat(selection).then(
+      () => true,
+      () => false,
+    );
+    if (!known) return text;
+    const changes = editRunFile(text, [{ path: ["method", "selection"], value: selection.fsPath }]);
+    return changes
+      .sort((a, b) => b.offset - a.offset)
+      .reduce((all, { offset, length, text: put }) => all.slice(0, offset) + put + all.slice(offset + length), text);
+  }
+}

@@ -1,0 +1,234 @@
+/**
+ * One training panel: passes messages between a webview and its subject. It draws nothing and keeps no data.
+ * The rules to keep: every message of the webview is checked by its schema, what does not fit is logged and ignored; a hidden panel costs nothing; of
+ * frames only the latest of a kind waits, and the next is sent when the last one was shown.
+ */
+import path from "node:path";
+import { Value } from "typebox/value";
+import * as vscode from "vscode";
+import { history } from "../../protocol/events.ts";
+import { type FromPanel, fromPanelSchemas, type HeatmapFrame, type PlanView, type ToPanel } from "../../protocol/panelProtocol.ts";
+import { UserError } from "../../protocol/userError.ts";
+import { editablePath } from "./browse.ts";
+import type { PanelParts } from "./panelParts.ts";
+import { DraftSubject, type PanelSubject, RunSubject } from "./panelSubject.ts";
+import { webviewHtml, webviewOptions, webviewStrings } from "./webviewHtml.ts";
+
+export const trainingPanelType = "sparseTuner.trainingPanel";
+
+/** Text changes this close together are planned once. */
+const settleMs = 30;
+
+export class TrainingPanel {
+  readonly #panel: vscode.WebviewPanel;
+  readonly #parts: PanelParts;
+  #subject: PanelSubject;
+  /** What the visible webview is told by; null while it is hidden or has not said `ready`. */
+  #watching: vscode.Disposable | null = null;
+  readonly #waitingFrames = new Map<HeatmapFrame["header"]["kind"], HeatmapFrame>();
+  #frameOnItsWay = false;
+  #settle: NodeJS.Timeout | null = null;
+  #planNumber = 0;
+  #plan: PlanView = { kind: "none" };
+
+  constructor(panel: vscode.WebviewPanel, subject: PanelSubject, parts: PanelParts) {
+    this.#panel = panel;
+    this.#parts = parts;
+    this.#subject = subject;
+    panel.webview.options = webviewOptions(parts.context.extensionUri);
+    const icon = (theme: string) => vscode.Uri.joinPath(parts.context.extensionUri, "media", "icons", `sparse-tuner-${theme}.svg`);
+    panel.iconPath = { light: icon("light"), dark: icon("dark") };
+    panel.webview.onDidReceiveMessage((message: unknown) => this.#onMessage(message));
+    panel.onDidChangeViewState(() => {
+      if (!panel.visible) this.#rest();
+    });
+    panel.onDidDispose(() => this.#rest());
+    panel.title = subject.name;
+    panel.webview.html = webviewHtml(panel.webview, parts.context.extensionUri, "panel", "Sparse Tuner Training Panel");
+  }
+
+  get subject(): PanelSubject {
+    return this.#subject;
+  }
+
+  get visible(): boolean {
+    return this.#panel.visible;
+  }
+
+  get active(): boolean {
+    return this.#panel.active;
+  }
+
+  reveal(): void {
+    this.#panel.reveal();
+  }
+
+  /** A draft that was started becomes its run. */
+  show(subject: PanelSubject): void {
+    const ready = this.#watching !== null;
+    this.#rest();
+    this.#subject = subject;
+    this.#plan = { kind: "none" };
+    this.#panel.title = subject.name;
+    if (ready) void this.#hydrate();
+  }
+
+  /** The webview will say `ready` again when it is shown again: VS Code makes it anew. */
+  #rest(): void {
+    this.#watching?.dispose();
+    this.#watching = null;
+    this.#waitingFrames.clear();
+    this.#frameOnItsWay = false;
+    if (this.#settle) clearTimeout(this.#settle);
+  }
+
+  #send(message: ToPanel): void {
+    void this.#panel.webview.postMessage(message);
+  }
+
+  #onMessage(message: unknown): void {
+    const kind = typeof message === "object" && message !== null ? (message as { kind?: unknown }).kind : undefined;
+    const schema = typeof kind === "string" && Object.hasOwn(fromPanelSchemas, kind) ? fromPanelSchemas[kind as FromPanel["kind"]] : null;
+    if (!schema || !Value.Check(schema, message)) {
+      this.#parts.log.warn(`The training panel sent what nobody understands: ${String(kind).slice(0, 40)}`);
+      return;
+    }
+    this.#handle(message as FromPanel).catch((error: unknown) => this.#fail(error));
+  }
+
+  async #handle(message: FromPanel): Promise<void> {
+    switch (message.kind) {
+      case "ready":
+        return this.#hydrate();
+      case "action":
+        return this.#parts.perform(message.action, this.#subject.target);
+      case "edit":
+        return this.#subject.edit(message.changes);
+      case "browse":
+        return this.#browse(message.path);
+      case "frameShown":
+        this.#frameOnItsWay = false;
+        return this.#sendFrame();
+      case "readCell":
+        return this.#readCell(message);
+      case "inspect":
+        if (this.#subject instanceof RunSubject) await this.#parts.inspect(this.#subject.session, message);
+        return;
+      case "save":
+        return saveAs(message, this.#subject.target.runFolder);
+      case "problem":
+        this.#parts.log.error(`The training panel: ${message.message}`);
+    }
+  }
+
+  #fail(error: unknown): void {
+    this.#parts.log.error(error instanceof Error ? (error.stack ?? error.message) : String(error));
+    const text = error instanceof UserError ? `${error.message} ${error.action}` : String(error instanceof Error ? error.message : error);
+    void vscode.window.showErrorMessage(text);
+  }
+
+  async #hydrate(): Promise<void> {
+    this.#rest();
+    const subject = this.#subject;
+    const [strings, read] = await Promise.all([webviewStrings(), subject.read().catch(() => null)]);
+    // It may have been hidden, or shown something else, meanwhile.
+    if (!this.#panel.visible || subject !== this.#subject) return;
+    this.#watching = subject.watch({
+      onRun: (run) => this.#send({ kind: "run", run }),
+      onText: () => this.#textChanged(),
+      onEvents: (events) => this.#send({ kind: "events", events }),
+      onFrame: (frame) => this.#offer(frame),
+    });
+    const frames = [...subject.frames];
+    this.#frameOnItsWay = frames.length > 0;
+    this.#send({
+      kind: "hydrate",
+      strings,
+      run: subject.run,
+      form: read?.form ?? null,
+      plan: this.#plan,
+      events: history([...subject.events]),
+      frames,
+    });
+    if (read) await this.#makePlan(read.planFile, read.planText);
+  }
+
+  #offer(frame: HeatmapFrame): void {
+    this.#waitingFrames.set(frame.header.kind, frame);
+    this.#sendFrame();
+  }
+
+  #sendFrame(): void {
+    if (this.#frameOnItsWay) return;
+    const next = this.#waitingFrames.entries().next().value;
+    if (!next) return;
+    this.#waitingFrames.delete(next[0]);
+    this.#frameOnItsWay = true;
+    this.#send({ kind: "frame", frame: next[1] });
+  }
+
+  #textChanged(): void {
+    if (this.#settle) clearTimeout(this.#settle);
+    this.#settle = setTimeout(() => {
+      this.#refreshText().catch((error: unknown) => this.#fail(error));
+    }, settleMs);
+  }
+
+  async #refreshText(): Promise<void> {
+    const subject = this.#subject;
+    const read = await subject.read();
+    if (!read || subject !== this.#subject || !this.#watching) return;
+    this.#send({ kind: "form", form: read.form });
+    await this.#makePlan(read.planFile, read.planText);
+  }
+
+  /** Plans by running the very steps on the planner's device; a later text makes an earlier answer void. */
+  async #makePlan(runFile: string, text: string): Promise<void> {
+    const number = ++this.#planNumber;
+    if (this.#plan.kind === "none") this.#show({ kind: "planning" }, number);
+    const plan = await this.#parts.service.request("plan", { runFile, text }).then(
+      (made): PlanView => ({ kind: "plan", plan: made }),
+      (error: unknown): PlanView => ({ kind: "problem", failure: failureOf(error) }),
+    );
+    this.#show(plan, number);
+  }
+
+  #show(plan: PlanView, number: number): void {
+    if (number !== this.#planNumber) return;
+    this.#plan = plan;
+    if (this.#watching) this.#send({ kind: "plan", plan });
+  }
+
+  async #readCell({ request, name, row, column }: Extract<FromPanel, { kind: "readCell" }>): Promise<void> {
+    if (!(this.#subject instanceof RunSubject)) return;
+    const answer = await this.#subject.session.readCell({ name, row, column }, "now").then(
+      (cell) => ({ cell, reason: "" }),
+      (error: unknown) => ({ cell: null, reason: failureOf(error).message }),
+    );
+    this.#send({ kind: "cell", request, ...answer });
+  }
+
+  async #browse(key: Extract<FromPanel, { kind: "browse" }>["path"]): Promise<void> {
+    const file = this.#subject instanceof DraftSubject ? this.#subject.target.runFile : null;
+    if (!file) return;
+    const value = await editablePath(key, path.dirname(file.fsPath));
+    if (value !== null) await this.#subject.edit([{ path: key.split("."), value }]);
+  }
+}
+
+function failureOf(error: unknown) {
+  if (error instanceof UserError) return { code: error.code, message: error.message, action: error.action, place: null };
+  return {
+    code: "internal",
+    message: error instanceof Error ? error.message : String(error),
+    action: vscode.l10n.t("Look into the log."),
+    place: null,
+  };
+}
+
+/** Asks for a file and writes it; the dialog asks before something is overwritten. */
+async function saveAs({ name, content, encoding }: Extract<FromPanel, { kind: "save" }>, folder: string | null): Promise<void> {
+  const start = folder ?? vscode.workspace.workspaceFolders?.[0]?.uri.fsPath;
+  const target = await vscode.window.showSaveDialog({ defaultUri: start ? vscode.Uri.file(path.join(start, name)) : undefined });
+  if (target) await vscode.workspace.fs.writeFile(target, encoding === "base64" ? Buffer.from(content, "base64") : new TextEncoder().encode(content));
+}
