@@ -76,7 +76,7 @@ function subcommandTerm(command: Command): string {
 
 function commandLine(run: Run): Command {
   const program = new Command("sparse-tuner")
-    .description(`${packageJson.description}`)
+    .description("Sparse fine-tuning of language models: train only the blocks of a model that matter, and see which ones.")
     .version(packageJson.version)
     .option("--verbose", "print stack traces and what is otherwise left out", false)
     .configureHelp({ showGlobalOptions: true, optionDescription, subcommandTerm })
