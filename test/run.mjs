@@ -43,9 +43,9 @@ function describe(error) {
   return text.replace(/^ +at .*(node:internal|node:async_hooks).*\n?/gm, "");
 }
 
-/** Runs the test files, two at a time, and prints every test as it ends. */
-async function tests(files) {
-  const stream = run({ files, concurrency: 2, timeout: 900_000, cwd: root });
+/** Runs test files, so many at a time, and prints every test as it ends. */
+async function tests(files, concurrency) {
+  const stream = run({ files, concurrency, timeout: 900_000, cwd: root });
   const isFile = (name) => files.includes(path.resolve(root, name));
   stream.on("test:pass", (test) => {
     if (test.details.type === "suite") return;
@@ -79,10 +79,16 @@ async function main() {
   if (filters.length === 0) {
     await tool("build", "build.mjs", []);
     await tool("lint and format", "node_modules/@biomejs/biome/bin/biome", ["check", "--error-on-warnings", "--colors=off", "."]);
-    await tool("types", "node_modules/typescript/bin/tsc", ["--noEmit", "--pretty", "false"]);
+    // Code of Node, code of the webviews, and tests that hold code of both.
+    for (const project of [".", "webview", "test/tsconfig.browser.json"])
+      await tool(`types of ${project}`, "node_modules/typescript/bin/tsc", ["--noEmit", "--pretty", "false", "-p", project]);
   }
   if (files.length === 0) report(false, "test files", 0, `No file under test/ matches ${filters.join(", ") || "*.test.ts"}.`);
-  else await tests(files);
+  // The end-to-end tests drive a whole VS Code and a browser: one at a time, when nothing else runs.
+  const isEndToEnd = (file) => path.relative(root, file).startsWith(path.join("test", "e2e"));
+  const [endToEnd, others] = [files.filter(isEndToEnd), files.filter((file) => !isEndToEnd(file))];
+  if (others.length > 0) await tests(others, 2);
+  if (endToEnd.length > 0) await tests(endToEnd, 1);
 
   if (notRun.size > 0) console.log(`\n${[...notRun].sort().join("\n")}`);
   if (failures.length > 0) console.log(`\nFailed:\n${failures.map((name) => `  ${name}`).join("\n")}`);

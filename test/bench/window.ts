@@ -67,9 +67,9 @@ try {
   const hidden: typeof shown = [];
   for (let i = 0; i < turns; i++) {
     shown.push(await turn());
-    await window.runCommand(i === 0 ? "File: New Untitled Text File" : "View: Open Next Editor");
+    await window.runCommand(i === 0 ? "File: New Untitled Text File" : "View: Open Next Editor in Group");
     hidden.push(await turn());
-    await window.runCommand("View: Open Next Editor");
+    await window.runCommand("View: Open Next Editor in Group");
     await until("the panel to be shown again", async () => (await window.findFrame(panelTitle))?.locator(cells).first().isVisible());
   }
   const slower = shown.map(({ steps }, i) => 100 * (1 - steps / hidden[i].steps));

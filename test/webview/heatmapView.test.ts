@@ -112,7 +112,7 @@ test("a matrix that is zoomed to is inside the view and named as what is looked 
     control.showMatrix(matrix);
     assert.ok(inside(control.matrixRect(matrix), area), `matrix ${matrix}`);
     assert.equal(control.focus.matrix, matrix);
-    assert.equal(control.layout.rows[control.focus.row as number].layer, control.model.matrices[matrix].layer);
+    assert.equal(control.layout.rows[Number(control.focus.row)].layer, control.model.matrices[matrix].layer);
   }
   control.showRow(5);
   assert.equal(control.focus.row, 5);

@@ -84,6 +84,7 @@ class Collector {
   #format: RowFormat | null;
   #badRows = 0;
   #rowsWithoutTargets = 0;
+  #cutPrompts = 0;
   #truncated = 0;
   #split = 0;
   /** Tokens of a text that goes on in the next row. */
@@ -130,6 +131,7 @@ class Collector {
     const length = Math.min(row.ids.length, sequenceLength);
     if (countTargets(row.marks, length) === 0) {
       this.#rowsWithoutTargets++;
+      if (row.ids.length > length) this.#cutPrompts++;
       this.#list(line, row.ids.length > length ? `its prompt fills all ${sequenceLength} tokens` : "no token of it is trained on");
       return;
     }
@@ -182,7 +184,9 @@ class Collector {
       throw new UserError(
         "data/no-usable-row",
         `${this.#path} has no usable row${found}.`,
-        `Give rows like ${layouts}; data.format names the layout.`,
+        this.#cutPrompts > 0
+          ? "Raise train.sequenceLength, so that there is room for an answer behind the prompt."
+          : `Give rows like ${layouts}; data.format names the layout.`,
       );
     }
     const allowed = Math.max(1, Math.floor(badShare * (usable + this.#badRows)));

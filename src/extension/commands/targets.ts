@@ -2,9 +2,10 @@
  * Which run or run file a command is about: what it was given, else the panel in front, else the only candidate, else what the person picks.
  * The rule to keep: an argument may come from anywhere, and is a path at most; whether a run accepts the command is judged by its state.
  */
-import { statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import path from "node:path";
 import * as vscode from "vscode";
+import { UserError } from "../../protocol/userError.ts";
 import { type Ability, commandId } from "../contributions.ts";
 import type { PanelTarget } from "../panel/panelParts.ts";
 import type { TrainingPanels } from "../panel/trainingPanels.ts";
@@ -44,7 +45,7 @@ export class Targets {
   /** The run file meant: given, in the panel in front, in the editor in front, or picked. */
   async runFile(argument: unknown, title: string): Promise<vscode.Uri | null> {
     const given = targetOf(argument) ?? this.#parts.panels.active ?? targetOf(vscode.window.activeTextEditor?.document.uri);
-    if (given?.runFile) return given.runFile;
+    if (given?.runFile) return existing(given.runFile);
     const { runFiles } = await this.#parts.known.files();
     if (runFiles.length === 0) {
       await this.#offerNewRun(vscode.l10n.t("{0}: there is no run file in this window.", title));
@@ -56,6 +57,7 @@ export class Targets {
   /** The run or run file meant, a run file first where none is in front. */
   async either(argument: unknown, title: string): Promise<PanelTarget | null> {
     const given = targetOf(argument) ?? this.#parts.panels.active ?? targetOf(vscode.window.activeTextEditor?.document.uri);
+    if (given?.runFile) existing(given.runFile);
     if (given) return given;
     const [sessions, { runFiles }] = [await this.#parts.known.sessions(), await this.#parts.known.files()];
     if (sessions.length === 0 || runFiles.length === 0) {
@@ -93,6 +95,17 @@ function targetAt(uri: vscode.Uri): PanelTarget | null {
   if (isRunFile(file)) return { runFolder: null, runFile: uri };
   if (path.basename(file) === "run.yaml") return { runFolder: path.dirname(file), runFile: null };
   return statSync(path.join(file, "run.yaml"), { throwIfNoEntry: false })?.isFile() ? { runFolder: file, runFile: null } : null;
+}
+
+/** Throws UserError `file/unreadable` when a run file is neither on the disk nor open. */
+function existing(runFile: vscode.Uri): vscode.Uri {
+  const isOpen = vscode.workspace.textDocuments.some(({ uri }) => uri.toString() === runFile.toString());
+  if (isOpen || existsSync(runFile.fsPath)) return runFile;
+  throw new UserError(
+    "file/unreadable",
+    vscode.l10n.t("{0} does not exist.", runFile.fsPath),
+    vscode.l10n.t("Restore it, or choose another run file."),
+  );
 }
 
 function asTarget(session: RunSession | null): PanelTarget | null {

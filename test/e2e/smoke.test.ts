@@ -1,0 +1,40 @@
+/** The packaged extension in the oldest VS Code it supports: it activates, shows its views, and Doctor answers. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { workbenchSession } from "./session.ts";
+import { until } from "./window.ts";
+
+const inWorkbench = workbenchSession();
+
+test(
+  "the container with its three views",
+  inWorkbench(async ({ window }) => {
+    await window.openContainer("Sparse Tuner");
+    for (const view of ["Runs", "Models", "Devices"]) await window.page.locator(".pane-header").filter({ hasText: view }).first().waitFor();
+    await window.screenshot("views-empty");
+  }),
+);
+
+test(
+  "Doctor says what is usable",
+  inWorkbench(async ({ window }) => {
+    await window.runCommand("Sparse Tuner: Doctor");
+    await window.page.locator(".part.editor .view-lines").filter({ hasText: /cpu/i }).waitFor();
+    await window.screenshot("doctor");
+  }),
+);
+
+test(
+  "the palette offers every command that needs no run",
+  inWorkbench(async ({ window }) => {
+    const offered = await until("commands", async () => {
+      const found = await window.commandsFor("Sparse Tuner");
+      return found.length > 3 && found;
+    });
+    for (const title of ["New Run", "Run Demo", "Doctor", "Show Log", "Plan Memory"])
+      assert.ok(
+        offered.some((label) => label.includes(title)),
+        `${title} is not among ${offered.join(", ")}`,
+      );
+  }),
+);
