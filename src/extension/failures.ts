@@ -68,12 +68,18 @@ export function actionTitle(action: PanelAction): string {
   return titles[action];
 }
 
+/** The last failures of this window, for reports: what stood in a notification is gone when it is asked for. */
+export const recentFailures: string[] = [];
+const rememberedFailures = 10;
+
 /** Texts that stand on the screen: a command that fails and the run that it failed may tell the same. */
 const shown = new Set<string>();
 
 /** Puts a failure into a notification; `place` wins over what the run itself knows of where it lies. */
 export async function showFailure(failure: Failure, state: RunState | null, target: PanelTarget, perform: Perform): Promise<void> {
   const text = failureText(failure);
+  recentFailures.push(`${new Date().toISOString()} ${text}`);
+  recentFailures.splice(0, recentFailures.length - rememberedFailures);
   if (shown.has(text)) return;
   shown.add(text);
   const actions = failureActions(failure, state);
@@ -86,7 +92,7 @@ export async function showFailure(failure: Failure, state: RunState | null, targ
 
 /** Sentence, next action and code as one line. */
 export function failureText({ message, action, code }: Failure): string {
-  return `${message} ${action} (${code})`;
+  return `${message.replace(/[^.!?…:]$/, "$&.")} ${action} (${code})`;
 }
 
 /** Shows an error that a command, a view or a panel met, once, and keeps it in the log. */

@@ -37,7 +37,7 @@ export class RunFileError extends UserError {
 
   constructor(file: string, problems: readonly RunFileProblem[]) {
     const lines = problems.map(({ path, line, column, message }) => `${file}:${line}:${column}: ${path ? `${path} ` : ""}${message}`);
-    const action = "Correct the run file; `sparse-tuner train --help` shows every key.";
+    const action = "Correct the run file; completion in the editor and `sparse-tuner train --help` show every key.";
     super("config/invalid", lines.length === 1 ? lines[0] : `The run file has ${lines.length} errors:\n  ${lines.join("\n  ")}`, action);
     this.problems = problems;
   }

@@ -1,19 +1,18 @@
 /**
- * Speed of the training panel on LLaMA-7B's shapes, in a real Chromium: `npm run bench:panel [CHROMIUM]`. Feeds the built panel warm-up frames of 100,000 and 400,000
+ * Speed of the training panel on LLaMA-7B's shapes, in a real Chromium: `npm run bench:panel`. Feeds the built panel warm-up frames of 100,000 and 400,000
  * blocks at their rates and prints the main thread's time a frame (script, layout and paint, by the browser's own count), the longest task, the time
  * to restore a panel, and the service's time for a new plan. Figures, no verdicts: nothing here is a test.
  */
-import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import http from "node:http";
-import type { AddressInfo } from "node:net";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { chromium, type Page } from "playwright-core";
 import { ServiceClient } from "../../src/extension/service/serviceClient.ts";
 import type { RunEvent } from "../../src/protocol/events.ts";
-import type { HeatmapFrame, RunView, ToPanel } from "../../src/protocol/panelProtocol.ts";
+import type { HeatmapFrame } from "../../src/protocol/panelProtocol.ts";
+import { browserArguments, findBrowser } from "../e2e/browser.ts";
+import { deliver, prepare, servePanel, someRun } from "../e2e/panelPage.ts";
 
 const root = path.resolve(import.meta.dirname, "../..");
 
@@ -38,20 +37,7 @@ function scoresFrame(blockSize: number, step: number): HeatmapFrame {
   return { header: { kind: "scores", step, afterStep: 0, final: false, matrices }, payload };
 }
 
-const run: RunView = {
-  runFolder: "/runs/llama-7b",
-  name: "llama-7b",
-  state: "running",
-  step: 0,
-  totalSteps: 20_000,
-  warmup: { step: 1, of: 100 },
-  loss: 2,
-  remainingMs: 3_600_000,
-  failure: null,
-  logTail: [],
-  pid: 1,
-  machineBytes: 64 * 2 ** 30,
-};
+const run = { ...someRun, name: "llama-7b", runFolder: "/runs/llama-7b" };
 
 /** A history as long as a long run's. */
 function events(count: number): RunEvent[] {
@@ -67,62 +53,11 @@ function events(count: number): RunEvent[] {
   }));
 }
 
-async function servePanel(): Promise<{ url: string; close(): void }> {
-  const page = `<!DOCTYPE html><html><head><meta charset="UTF-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='; script-src 'nonce-n'">
-<link rel="stylesheet" href="/panel.css"></head><body class="vscode-dark"><main id="root"></main>
-<script nonce="n">window.sent = []; window.acquireVsCodeApi = () => ({ postMessage: (m) => { window.sent.push(m.kind); window.onSent?.(m.kind); }, getState() {}, setState() {} });</script>
-<script type="module" nonce="n" src="/panel.js"></script></body></html>`;
-  const types: Record<string, string> = { js: "text/javascript", css: "text/css" };
-  const server = http.createServer(async (request, response) => {
-    const name = (request.url ?? "/").slice(1);
-    if (!/^panel\.(js|css)$/.test(name)) return void response.setHeader("content-type", "text/html").end(page);
-    response.setHeader("content-type", types[name.split(".")[1]]).end(await readFile(path.join(root, "dist/webview", name)));
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`, close: () => server.close() };
-}
-
-/** Messages cross as bytes beside their JSON, as structured clone would bring them. */
-async function feed(page: Page, message: ToPanel): Promise<void> {
-  const frames = message.kind === "hydrate" ? message.frames : message.kind === "frame" ? [message.frame] : [];
-  const payloads = frames.map(({ payload }) => Buffer.from(payload).toString("base64"));
-  await page.evaluate(
-    ([text, packed]) => {
-      const decoded = JSON.parse(text as string);
-      const list = decoded.kind === "frame" ? [decoded.frame] : (decoded.frames ?? []);
-      list.forEach((frame: { payload: Uint8Array }, i: number) => {
-        frame.payload = Uint8Array.from(atob((packed as string[])[i]), (character) => character.charCodeAt(0));
-      });
-      (window as unknown as { prepared: unknown }).prepared = decoded;
-    },
-    [JSON.stringify(message, (key, value) => (key === "payload" ? null : value)), payloads] as const,
-  );
-}
-
-/** Delivers the prepared message and waits until the panel has painted it; milliseconds until then. */
-function deliver(page: Page, shown: string): Promise<number> {
-  return page.evaluate(
-    (kind) =>
-      new Promise<number>((resolve) => {
-        const scope = window as unknown as { prepared: unknown; onSent: ((sent: string) => void) | null };
-        const started = performance.now();
-        scope.onSent = (sent) => {
-          if (sent !== kind) return;
-          scope.onSent = null;
-          requestAnimationFrame(() => setTimeout(() => resolve(performance.now() - started)));
-        };
-        window.dispatchEvent(new MessageEvent("message", { data: scope.prepared }));
-      }),
-    shown,
-  );
-}
-
 const median = (values: number[]) => values.toSorted((a, b) => a - b)[values.length >> 1];
 
 async function frames(page: Page, blockSize: number, perSecond: number, count: number): Promise<void> {
   const cells = scoresFrame(blockSize, 0).payload.length;
-  await feed(page, {
+  await prepare(page, {
     kind: "hydrate",
     strings: {},
     run,
@@ -131,7 +66,7 @@ async function frames(page: Page, blockSize: number, perSecond: number, count: n
     events: events(5000),
     frames: [scoresFrame(blockSize, 0)],
   });
-  const restoreMs = await deliver(page, "frameShown");
+  const restoreMs = await deliver(page);
   const session = await page.context().newCDPSession(page);
   await session.send("Performance.enable");
   const busyMs = async () => 1000 * ((await session.send("Performance.getMetrics")).metrics.find(({ name }) => name === "TaskDuration")?.value ?? 0);
@@ -144,13 +79,13 @@ async function frames(page: Page, blockSize: number, perSecond: number, count: n
   });
   const spent: number[] = [];
   for (let step = 1; step <= count; step++) {
-    await feed(page, { kind: "frame", frame: scoresFrame(blockSize, step) });
+    await prepare(page, { kind: "frame", frame: scoresFrame(blockSize, step) });
     // What the feeding itself cost is over and counted before the frame begins.
     await page.evaluate(() => {
       (window as unknown as { longest: number }).longest = 0;
     });
     const before = await busyMs();
-    await deliver(page, "frameShown");
+    await deliver(page);
     spent.push((await busyMs()) - before);
     await delay(1000 / perSecond - 50);
   }
@@ -184,11 +119,9 @@ async function plans(): Promise<void> {
   }
 }
 
-const program = [process.argv[2], process.env.CHROME_PATH, "/usr/bin/chromium", "/usr/bin/google-chrome"].find((file) => file && existsSync(file));
-if (!program) throw new Error("No Chromium was found: name one as the argument or in CHROME_PATH.");
 await plans();
 const panel = await servePanel();
-const browser = await chromium.launch({ executablePath: program, args: process.getuid?.() === 0 ? ["--no-sandbox"] : [] });
+const browser = await chromium.launch({ executablePath: findBrowser(), args: browserArguments });
 try {
   for (const [blockSize, perSecond] of [
     [256, 10],

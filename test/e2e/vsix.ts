@@ -3,11 +3,12 @@
  * `npm run build` has left is what is tested. The rule to keep: tests install this package, never the sources.
  */
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import path from "node:path";
 import { localAddon, packageVsix } from "../../package.mjs";
 
 const root = path.resolve(import.meta.dirname, "../..");
+const keptMs = 3_600_000;
 const inputs = ["package.json", "package.nls.json", "package.nls.zh-cn.json", "package.mjs", ".vscodeignore", "README.md", "l10n", "media", "dist"];
 
 /** A VSIX for this platform, with its native code where a compiler has made it; or the one without native code for all platforms. */
@@ -17,7 +18,18 @@ export async function sharedVsix(kind: "native" | "portable" = "native"): Promis
   const folder = path.join(root, ".artifacts/vsix", stateOfInputs());
   const { name, version } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8"));
   const file = path.join(folder, `${name}-${version}${target === null ? "" : `-${target}`}.vsix`);
-  return existsSync(file) ? file : packageVsix({ target, addon, folder });
+  if (existsSync(file)) return file;
+  removeOld(path.dirname(folder));
+  return packageVsix({ target, addon, folder });
+}
+
+/** Packages of earlier states, once no run of the tests can still use them. */
+function removeOld(folder: string): void {
+  if (!existsSync(folder)) return;
+  for (const name of readdirSync(folder)) {
+    const place = path.join(folder, name);
+    if (Date.now() - statSync(place).mtimeMs > keptMs) rmSync(place, { recursive: true, force: true });
+  }
 }
 
 function stateOfInputs(): string {

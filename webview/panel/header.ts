@@ -7,6 +7,7 @@ import type { PanelAction } from "../../src/protocol/panelProtocol.ts";
 import { element, oncePerFrame, setText } from "../element.ts";
 import { send } from "../host.ts";
 import { t } from "../strings.ts";
+import { formatCount } from "./byteUnits.ts";
 import { actionText, durationText, progressOf, progressText, runStatus } from "./runStatus.ts";
 import type { PanelState, Store } from "./store.ts";
 
@@ -92,7 +93,7 @@ function mountFacts() {
     step(progress ? progressText(run) : "");
     remaining(moving && run.remainingMs !== null ? t("about {0}", durationText(run.remainingMs)) : "");
     loss(progress && run.loss !== null ? run.loss.toPrecision(5) : "");
-    speed(progress && tokensPerSecond !== undefined ? tokensPerSecond.toPrecision(3) : "");
+    speed(progress && tokensPerSecond !== undefined ? formatCount(tokensPerSecond) : "");
     device(started?.device ?? "");
   };
   return { list, update };

@@ -6,6 +6,7 @@ import { open } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import * as vscode from "vscode";
+import { recentFailures } from "../failures.ts";
 import type { PanelTarget } from "../panel/panelParts.ts";
 import type { Handlers, ShellParts } from "./shellParts.ts";
 import { targetOf } from "./targets.ts";
@@ -55,6 +56,7 @@ async function report(parts: ShellParts, { runFolder, runFile }: PanelTarget): P
     `${vscode.env.appName} ${vscode.version}, extension host on Node ${process.versions.node}, core on ${node}`,
     `${os.type()} ${os.release()} ${process.arch}, ${os.availableParallelism()} threads, ${Math.round(os.totalmem() / 2 ** 30)} GiB`,
   ];
+  if (recentFailures.length > 0) lines.push("", "## failures shown in this window", ...recentFailures);
   if (runFolder) lines.push(...(await runReport(parts, runFolder)));
   if (runFile) lines.push("", `## ${runFile.fsPath}`, await vscode.workspace.openTextDocument(runFile).then((document) => document.getText()));
   return `${lines.join("\n").replaceAll(os.homedir(), "~")}\n`;

@@ -8,6 +8,7 @@ export function csvOf(values: Float32Array, rows: number, columns: number): stri
 
 /** The shortest decimal that rounds to this f32. */
 function shortest(value: number): string {
+  if (Object.is(value, -0)) return "-0";
   for (let digits = 6; digits < 9; digits++) {
     const text = value.toPrecision(digits);
     if (Math.fround(Number(text)) === value) return String(Number(text));

@@ -34,6 +34,8 @@ export async function pickBlock(blocks: readonly SelectedBlock[]): Promise<Block
     title: vscode.l10n.t("Inspect Sub-matrix"),
     placeHolder: vscode.l10n.t("A chosen block, best first"),
     matchOnDescription: true,
+    // The panel it is asked from takes the focus back late.
+    ignoreFocusOut: true,
   });
   return picked ? { name: picked.block.name, row: picked.block.row, column: picked.block.column } : null;
 }

@@ -103,6 +103,17 @@ export class CoreLink {
     }
   }
 
+  /** Lets a paused core go on, or starts one; one that is just ending is waited for. Throws UserError. */
+  async resume(options: { acceptChanges?: boolean } = {}): Promise<void> {
+    try {
+      if (this.client) return await this.command("resume");
+    } catch (error) {
+      if (!(error instanceof UserError) || !["core/unreachable", "run/ended"].includes(error.code)) throw error;
+      for (const sinceMs = performance.now(); this.client; await delay(50)) if (performance.now() - sinceMs > goneMs) throw error;
+    }
+    await this.start(options);
+  }
+
   async command(name: CommandName): Promise<void> {
     if (!this.#services.isTrusted()) throw restricted();
     const { client } = this;

@@ -138,9 +138,8 @@ export class RunSession {
   async resume(options: { acceptChanges?: boolean } = {}): Promise<void> {
     if (!this.#services.isTrusted()) throw restricted();
     const { link } = this.#open();
-    if (link.client) return link.command("resume");
     try {
-      await link.start(options);
+      await link.resume(options);
     } catch (error) {
       // Who has the run may be what it was refused for.
       await this.refresh();

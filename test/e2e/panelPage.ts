@@ -1,0 +1,82 @@
+/**
+ * The training panel alone in a browser page, under the policy that VS Code's webview gives it: for what needs many messages and no window. What the panel
+ * is in VS Code is the other end-to-end tests' business.
+ */
+import { readFile } from "node:fs/promises";
+import http from "node:http";
+import type { AddressInfo } from "node:net";
+import path from "node:path";
+import type { Page } from "playwright-core";
+import type { RunView, ToPanel } from "../../src/protocol/panelProtocol.ts";
+
+const built = path.resolve(import.meta.dirname, "../../dist/webview");
+const policy = "default-src 'none'; style-src 'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='; script-src 'nonce-panel'";
+
+/** A run that trains. */
+export const someRun: RunView = {
+  runFolder: "/runs/some",
+  name: "some",
+  state: "running",
+  step: 0,
+  totalSteps: 20_000,
+  warmup: { step: 1, of: 100 },
+  loss: 2,
+  remainingMs: 3_600_000,
+  failure: null,
+  logTail: [],
+  pid: 1,
+  machineBytes: 64 * 2 ** 30,
+};
+
+/** Serves the built panel on this machine alone. */
+export async function servePanel(): Promise<{ url: string; close(): void }> {
+  const page = `<!DOCTYPE html><html><head><meta charset="UTF-8"><meta http-equiv="Content-Security-Policy" content="${policy}">
+<link rel="stylesheet" href="/panel.css"></head><body class="vscode-dark"><main id="root"></main>
+<script nonce="panel">
+window.sent = [];
+window.acquireVsCodeApi = () => ({ postMessage: (message) => { sent.push(message.kind); window.onSent?.(message.kind); }, getState() {}, setState() {} });
+</script>
+<script type="module" nonce="panel" src="/panel.js"></script></body></html>`;
+  const types: Record<string, string> = { js: "text/javascript", css: "text/css" };
+  const server = http.createServer(async (request, response) => {
+    const name = (request.url ?? "/").slice(1);
+    if (/^panel\.(js|css)$/.test(name)) response.setHeader("content-type", types[name.split(".")[1]]).end(await readFile(path.join(built, name)));
+    else response.setHeader("content-type", "text/html").end(page);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`, close: () => server.close() };
+}
+
+/** Puts a message into the page, its payloads as bytes, for `deliver`. */
+export async function prepare(page: Page, message: ToPanel): Promise<void> {
+  const frames = message.kind === "hydrate" ? message.frames : message.kind === "frame" ? [message.frame] : [];
+  const payloads = frames.map(({ payload }) => Buffer.from(payload).toString("base64"));
+  await page.evaluate(
+    ([text, packed]) => {
+      const decoded = JSON.parse(text as string);
+      const list = decoded.kind === "frame" ? [decoded.frame] : (decoded.frames ?? []);
+      list.forEach((frame: { payload: Uint8Array }, i: number) => {
+        frame.payload = Uint8Array.from(atob((packed as string[])[i]), (character) => character.charCodeAt(0));
+      });
+      (window as unknown as { prepared: unknown }).prepared = decoded;
+    },
+    [JSON.stringify(message, (key, value) => (key === "payload" ? null : value)), payloads] as const,
+  );
+}
+
+/** Delivers the prepared message and waits until the panel has painted it; milliseconds until then. */
+export function deliver(page: Page): Promise<number> {
+  return page.evaluate(
+    () =>
+      new Promise<number>((resolve) => {
+        const scope = window as unknown as { prepared: unknown; onSent: ((sent: string) => void) | null };
+        const started = performance.now();
+        scope.onSent = (sent) => {
+          if (sent !== "frameShown") return;
+          scope.onSent = null;
+          requestAnimationFrame(() => setTimeout(() => resolve(performance.now() - started)));
+        };
+        window.dispatchEvent(new MessageEvent("message", { data: scope.prepared }));
+      }),
+  );
+}
