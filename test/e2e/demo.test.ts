@@ -213,6 +213,9 @@ test(
     await assertEqualsCheckpoint({ window, inspector }, { checkpoint: path.join(runFolder, "checkpoints/step-200"), model }, some.slice(0, 2), 200);
     await inspector.getByRole("button", { name: "Pin beside" }).click();
     await inspector.getByRole("button", { name: "Unpin" }).waitFor();
+    await inspector.locator(".side").nth(1).getByRole("radio", { name: "Delta since the base" }).check();
+    await inspector.locator(".side").nth(1).getByText("Frobenius norm").waitFor();
+    await inspector.locator(".side").nth(1).getByText("Neighbours in the matrix").waitFor();
     await window.screenshot("inspector-two-blocks");
   }),
 );

@@ -67,7 +67,7 @@ test(
     await press(window, "model/no-folder", "Show Log");
     await window.page.locator(".part.panel .view-lines").filter({ hasText: "model/no-folder" }).waitFor();
     await window.screenshot("error-log");
-    await window.runCommand("View: Close Panel");
+    await window.runCommand("View: Hide Panel");
   }),
 );
 

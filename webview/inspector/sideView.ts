@@ -80,7 +80,9 @@ export class SideView {
     this.#block = block;
     this.#title.textContent = `${block.name} · ${block.row}, ${block.column}`;
     this.#steps.value = String(block.at);
-    this.#matrix.clear();
+    this.#empty();
+    this.#history.replaceChildren();
+    this.#neighbours.replaceChildren();
     void this.#readAll();
   }
 
@@ -140,12 +142,20 @@ export class SideView {
       input.checked = part === this.#part;
       input.addEventListener("change", () => {
         this.#part = part;
-        this.#matrix.clear();
+        this.#empty();
         void this.#readPart();
       });
       label.append(input, partNames[part]());
       this.#parts.append(label);
     }
+  }
+
+  /** Figures of another block or part never stand under this one's name. */
+  #empty(): void {
+    this.#matrix.clear();
+    this.#facts.replaceChildren();
+    this.#plots.replaceChildren();
+    this.#missing.textContent = t("Reading…");
   }
 
   async #readAll(): Promise<void> {
@@ -165,9 +175,7 @@ export class SideView {
     const answer = await ask({ kind: "analyze", ...block, part: this.#part });
     if (number !== this.#number) return;
     if (answer.kind !== "analysis") {
-      this.#matrix.clear();
-      this.#facts.replaceChildren();
-      this.#plots.replaceChildren();
+      this.#empty();
       this.#missing.textContent = answer.kind === "missing" ? answer.reason : "";
       return;
     }

@@ -14,6 +14,8 @@ import { abilitiesOf, isLive } from "./runAbilities.ts";
 import { progressText, runDescription, shortName, stateHelp, stateIcon, stateText } from "./runText.ts";
 
 const redrawMs = 400;
+/** Takes no arguments: VS Code forgets those of a row while it redraws it, and a click in that moment would open nothing. */
+const openSelected = "_sparseTuner.openSelectedRun";
 /** Disk use of a live run is counted anew this often. */
 const countMs = 30_000;
 
@@ -26,7 +28,7 @@ export class RunItem extends vscode.TreeItem {
     super(label);
     this.runFolder = target.runFolder;
     this.runFile = target.runFile;
-    this.command = { command: commandId("openTrainingPanel"), title: vscode.l10n.t("Open Training Panel"), arguments: [target] };
+    this.command = { command: openSelected, title: vscode.l10n.t("Open Training Panel") };
   }
 
   /** Tells rows apart. */
@@ -59,7 +61,14 @@ export class RunsView implements vscode.TreeDataProvider<RunItem> {
       this.#redraw();
     };
     const { onDidGrantWorkspaceTrust } = vscode.workspace;
-    this.#subscriptions = [this.#view, parts.known.onDidChange(redraw), this.#view.onDidChangeVisibility(redraw), onDidGrantWorkspaceTrust(redraw)];
+    const open = vscode.commands.registerCommand(openSelected, () => this.#openSelected());
+    this.#subscriptions = [
+      open,
+      this.#view,
+      parts.known.onDidChange(redraw),
+      this.#view.onDidChangeVisibility(redraw),
+      onDidGrantWorkspaceTrust(redraw),
+    ];
   }
 
   async getChildren(item?: RunItem): Promise<RunItem[]> {
@@ -72,6 +81,11 @@ export class RunsView implements vscode.TreeDataProvider<RunItem> {
 
   getTreeItem(item: RunItem): RunItem {
     return item;
+  }
+
+  async #openSelected(): Promise<void> {
+    const [item] = this.#view.selection;
+    if (item) await vscode.commands.executeCommand(commandId("openTrainingPanel"), item);
   }
 
   #rows(): RunItem[] {
