@@ -53,8 +53,7 @@ async function bundlePrograms() {
   });
   await mkdir(path.join(root, "dist"), { recursive: true });
   const inputs = [];
-  for (const program of bundles.filter(({ entry }) => existsSync(path.join(root, entry))))
-    inputs.push(...Object.keys(await bundle(esbuild, program)));
+  for (const program of bundles) inputs.push(...Object.keys(await bundle(esbuild, program)));
   // The bundles are modules wherever dist/ is carried to.
   await writeFile(path.join(root, "dist/package.json"), '{ "type": "module" }\n');
   await chmod(path.join(root, "dist/cli.js"), 0o755);
