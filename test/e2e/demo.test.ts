@@ -11,7 +11,7 @@ import { workbenchSession } from "./session.ts";
 import { until } from "./window.ts";
 import type { Workbench } from "./workbench.ts";
 
-const inWorkbench = workbenchSession({ recordFrames: true, viewport: { width: 1500, height: 1500 } });
+const inWorkbench = workbenchSession({ longRun: true, recordFrames: true, viewport: { width: 1500, height: 1500 } });
 
 const valueModes = ["gradient", "delta", "secondMoment"] as const;
 type Inspected = { step: number; blocks: (Place & { score: number; rank: number } & Record<(typeof valueModes)[number], number | null>)[] };

@@ -8,7 +8,7 @@ import { releases } from "./server.ts";
 import { workbenchSession } from "./session.ts";
 import { until } from "./window.ts";
 
-const inWorkbench = workbenchSession({ release: "newest", coreOnServersNode: true });
+const inWorkbench = workbenchSession({ longRun: true, release: "newest", coreOnServersNode: true });
 
 test(
   `the demo in VS Code ${releases.newest.vscode}, with a reload on the way`,

@@ -3,18 +3,27 @@
  * The rule to keep: tests of a file follow each other in one window, as a person's actions do; a file needs nothing of another file.
  */
 import { after, before, type TestContext } from "node:test";
+import { localAddon } from "../../package.mjs";
 import { sharedVsix } from "./vsix.ts";
 import { type OpenWorkbench, startWorkbench, type WorkbenchOptions } from "./workbench.ts";
 
 /** Turns what is done in the workbench into a test's body. */
 export type InWorkbench = (body: (workbench: OpenWorkbench) => Promise<void>) => (context: TestContext) => Promise<void>;
 
+export interface SessionOptions extends Omit<WorkbenchOptions, "vsix"> {
+  vsix?: "native" | "portable";
+  /** It trains for so long that the portable kernels would take many minutes. */
+  longRun?: boolean;
+}
+
 /** Opens a workbench with the packaged extension for the tests of this file. */
-export function workbenchSession(options: Omit<WorkbenchOptions, "vsix"> & { vsix?: "native" | "portable" } = {}): InWorkbench {
+export function workbenchSession(options: SessionOptions = {}): InWorkbench {
   let workbench: OpenWorkbench | null = null;
+  const tooSlow = options.longRun && localAddon() === null;
   before(
     async () => {
-      const { vsix, ...others } = options;
+      const { vsix, longRun: _, ...others } = options;
+      if (tooSlow) return;
       workbench = await startWorkbench({ ...others, vsix: [await sharedVsix(vsix)] });
     },
     // The first run of all installs the VS Code server.
@@ -22,6 +31,7 @@ export function workbenchSession(options: Omit<WorkbenchOptions, "vsix"> & { vsi
   );
   after(() => workbench?.close());
   return (body) => async (context) => {
+    if (tooSlow) return context.skip("not run: without native kernels this run takes too long");
     if (!workbench) throw new Error("The workbench did not open.");
     try {
       await body(workbench);

@@ -70,6 +70,7 @@ async function fill(place: string): Promise<void> {
 }
 
 const inWorkbench = workbenchSession({
+  longRun: true,
   recordFrames: true,
   workspace: { name: "a folder with # and spaces", fill },
   viewport: { width: 1300, height: 900 },
