@@ -96,7 +96,8 @@ test("a crash at the same step again is not tried a third time", { skip }, async
   await until(() => session.view.state === "running" && session.view.step > step);
   budget.crashed(performance.now(), `step ${step}`);
   await session.command("pause");
-  await watcher.reached("paused");
+  // The state may be known from a heartbeat before the last step's event has come.
+  await until(() => session.view.state === "paused" && session.events.at(-1)?.kind === "paused");
   budget.crashed(performance.now(), `step ${session.view.step}`);
   killHard(session.view.pid as number);
   await watcher.reached("failed");

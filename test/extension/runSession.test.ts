@@ -40,6 +40,8 @@ test("a run from run file to finished: its states, its view and its events", asy
   const watcher = new Watcher(session);
   assert.ok(session.live && typeof session.view.pid === "number");
   await watcher.reached("finished");
+  // The last event comes before the process has gone.
+  await until(() => !session.live);
   const { view } = session;
   assert.deepEqual([view.step, view.totalSteps, view.failure, view.remainingMs, view.pid], [60, 60, null, null, null]);
   assert.equal(view.name, path.basename(session.runFolder));
