@@ -36,9 +36,7 @@ export class KnownRuns {
     this.#runs = runs;
     this.#storage = globalStorage.fsPath;
     const changed = runs.onDidChange(() => this.#changed.fire());
-    const again = () => {
-      if (this.#found) void this.refresh();
-    };
+    const again = () => void this.#lookAgain();
     this.#subscriptions = [
       new vscode.Disposable(() => changed.dispose()),
       vscode.workspace.onDidChangeWorkspaceFolders(again),
@@ -83,6 +81,12 @@ export class KnownRuns {
       this.#looking = null;
     });
     return this.#looking;
+  }
+
+  /** Once somebody has asked. A look that is going on may have begun before what has changed now. */
+  async #lookAgain(): Promise<void> {
+    await this.#looking?.catch(() => undefined);
+    if (this.#found) await this.refresh();
   }
 
   async #look(): Promise<void> {
