@@ -80,7 +80,7 @@ try {
     `warm-up steps are ${median(slower).toFixed(1)} % slower while the panel is shown (${slower.map((each) => each.toFixed(1)).join(", ")})`,
   );
 
-  await window.stateSaved("sparseTuner.trainingPanel");
+  await window.stateSaved(path.join("runs", path.basename(runFolder)));
   await window.reload();
   await window.ready();
   const started = performance.now();

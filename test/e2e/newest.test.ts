@@ -17,12 +17,12 @@ test(
     await window.runCommand("Sparse Tuner: Run Demo");
     const first = await window.frame(panelTitle);
     await first.locator(".heatmap-toolbar").waitFor({ state: "visible" });
-    await window.stateSaved("sparseTuner.trainingPanel");
+    const [runFolder] = runFolders(path.join(workbench.globalStorage("sparse-tuner.sparse-tuner"), "demo"));
+    await window.stateSaved(path.join("runs", path.basename(runFolder)));
     await window.reload();
     const panel = await window.frame(panelTitle);
     await panel.locator(".badge").getByText("Finished").waitFor({ timeout: 120_000 });
     await until("the heatmap of the run", async () => (await heatmapMatrices(panel)).length === 14);
-    const [runFolder] = runFolders(path.join(workbench.globalStorage("sparse-tuner.sparse-tuner"), "demo"));
     assert.equal(lastEvent(runFolder, "step")?.step, 300);
     await window.screenshot("newest-finished");
     assert.deepEqual(window.policyViolations(), []);

@@ -18,7 +18,7 @@ export class TrainingPanels {
     this.#parts = parts;
     this.#serializer = vscode.window.registerWebviewPanelSerializer(trainingPanelType, {
       deserializeWebviewPanel: async (panel, state: unknown) => {
-        const subject = this.#restored(state);
+        const subject = this.#restored(state) ?? this.#liveSubject();
         if (subject) this.#adopt(panel, subject);
         else panel.dispose();
       },
@@ -73,6 +73,12 @@ export class TrainingPanels {
     });
     this.#activeChanged.fire();
     return panel;
+  }
+
+  /** A window that was reloaded before it had saved what the panel showed: the run that is alive is what it was opened for. */
+  #liveSubject(): PanelSubject | null {
+    const live = this.#parts.runs.all().find((session) => session.live);
+    return live ? new RunSubject(live) : null;
   }
 
   /** What a webview kept over a reload: where its subject lies, and nothing else of it is believed. */
