@@ -13,6 +13,7 @@ export interface BlockShape {
   columns: number;
 }
 
+/** Refuses a block or window that does not exist: UserError `inspect/no-block`. */
 export function noBlock(message: string): UserError {
   return new UserError("inspect/no-block", message, "Ask for a block of the run's selection.");
 }

@@ -34,6 +34,7 @@ interface StoredBlock extends BlockShape {
 
 const nothing: Magnitudes = { gradient: null, delta: null, secondMoment: null };
 
+/** The blocks of one checkpoint: their cells, and values by window. */
 export class CheckpointBlocks {
   readonly step: number;
   readonly selection: Selection;

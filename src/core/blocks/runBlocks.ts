@@ -35,6 +35,7 @@ const notTrained = "This block is not trained at this step: it has no gradient a
 const opened = new Map<string, { identity: string; blocks: Promise<CheckpointBlocks | null> }>();
 const keptOpen = 4;
 
+/** What can be looked at of a run folder: its blocks as of each whole checkpoint. Reads files only. */
 export class RunBlocks {
   readonly runFolder: string;
   readonly config: RunConfig;

@@ -3,8 +3,7 @@
  * The rule to keep: what the run does not hold at this step is said to be missing, with the reason; nothing is ever filled in.
  */
 import type { BlockPart, BlockPlace, BlockWindow, CoreParams } from "../../protocol/coreProtocol.ts";
-import { maxWindowValues } from "../../protocol/coreProtocol.ts";
-import { UserError } from "../../protocol/userError.ts";
+import { checkedWindow, noBlock, shapeOfBlock } from "../blocks/blockWindow.ts";
 import { blockTableStride, type Tensor } from "../devices/device.ts";
 import { decodeFloats, storedElementBytes } from "../files/storedFloats.ts";
 import type { Parameter } from "../methods/method.ts";
@@ -41,7 +40,7 @@ export async function readLiveBlock(run: Run, { name, row, column, part, window 
   const { step } = run.state;
   const place = findBlock(run, { name, row, column });
   if (!place) return { step, reason: "This run trains whole matrices: it has no blocks." };
-  const inside = checkedWindow(place, window);
+  const inside = checkedWindow({ rows: place.blockRows, columns: place.blockColumns }, window);
   const values = await readPart(run, name, place, inside, part);
   if (typeof values === "string") return { step, reason: values };
   return { step, values, rows: inside.rows, columns: inside.columns, blockRows: place.blockRows, blockColumns: place.blockColumns };
@@ -53,27 +52,8 @@ export function findBlock(run: Run, { name, row, column }: BlockPlace): Place | 
   if (!blockSize) return null;
   const weight = run.model.tensors.byName.get(`${name}.weight`);
   if (weight?.shape.length !== 2) throw noBlock(`The model has no matrix ${name}.`);
-  return placeOf(weight, row * blockSize, column * blockSize, blockSize);
-}
-
-function placeOf(weight: Tensor, rowStart: number, columnStart: number, blockSize: number): Place {
-  const [height, width] = weight.shape;
-  if (rowStart >= height || columnStart >= width)
-    throw noBlock(`The matrix has ${height} × ${width} entries: there is no such block of ${blockSize}.`);
-  return { rowStart, columnStart, blockRows: Math.min(blockSize, height - rowStart), blockColumns: Math.min(blockSize, width - columnStart), width };
-}
-
-function checkedWindow({ blockRows, blockColumns }: Place, window: BlockWindow | undefined): BlockWindow {
-  const inside = window ?? { row: 0, column: 0, rows: blockRows, columns: blockColumns };
-  if (inside.row + inside.rows > blockRows || inside.column + inside.columns > blockColumns)
-    throw noBlock(`The window reaches outside its block of ${blockRows} × ${blockColumns}.`);
-  if (inside.rows * inside.columns > maxWindowValues)
-    throw noBlock(`${inside.rows} × ${inside.columns} values are more than may be asked for at once.`);
-  return inside;
-}
-
-function noBlock(message: string): UserError {
-  return new UserError("inspect/no-block", message, "Ask for a block of the run's selection.");
+  const { rows, columns } = shapeOfBlock(weight.shape, blockSize, { row, column });
+  return { rowStart: row * blockSize, columnStart: column * blockSize, blockRows: rows, blockColumns: columns, width: weight.shape[1] };
 }
 
 /** The values, or why there are none. */
