@@ -3,6 +3,7 @@
  * The rule to keep: every promise ends, also when the core goes without a word.
  */
 import net from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import { Value } from "typebox/value";
 import { ConnectionError, createMessageConnection, ErrorCodes, type MessageConnection, ResponseError } from "vscode-jsonrpc/node";
 import {
@@ -90,21 +91,34 @@ function asUserError(error: unknown): never {
   );
 }
 
+/** A socket has its name a moment before it listens; whoever connects just then is refused once or twice. */
+const refusals = { tries: 5, delayMs: 50 };
+
 /** Connects to a core's socket. Throws UserError `core/unreachable`. */
-export function openSocket(file: string, timeoutMs: number): Promise<net.Socket> {
+export async function openSocket(file: string, timeoutMs: number): Promise<net.Socket> {
+  for (let attempt = 1; ; attempt++)
+    try {
+      return await connect(file, timeoutMs);
+    } catch (error) {
+      const refused = (error as NodeJS.ErrnoException).code === "ECONNREFUSED";
+      if (!refused || attempt === refusals.tries) throw unreachable(`The core cannot be reached: ${(error as Error).message}.`);
+      await delay(refusals.delayMs);
+    }
+}
+
+function connect(file: string, timeoutMs: number): Promise<net.Socket> {
   return new Promise((resolve, reject) => {
     const socket = net.connect(file);
-    const timer = setTimeout(() => fail("it does not answer"), timeoutMs);
-    const fail = (reason: string) => {
+    const timer = setTimeout(() => fail(new Error("it does not answer")), timeoutMs);
+    const fail = (error: Error) => {
       clearTimeout(timer);
       socket.destroy();
-      reject(unreachable(`The core cannot be reached: ${reason}.`));
+      reject(error);
     };
-    const onError = (error: Error) => fail(error.message);
-    socket.once("error", onError);
+    socket.once("error", fail);
     socket.once("connect", () => {
       clearTimeout(timer);
-      socket.off("error", onError);
+      socket.off("error", fail);
       resolve(socket);
     });
   });
