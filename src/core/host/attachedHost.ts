@@ -115,7 +115,7 @@ export class AttachedHost implements FrameSink {
 
   /** Sends the rest of the events and how the run ended. The host closes when it has taken them: an end from here could overtake them there. */
   async end(ended: CoreNotifications["ended"]): Promise<void> {
-    await this.#feed?.pump().catch(() => undefined);
+    await this.#feed?.finish().catch(() => undefined);
     if (this.greeted) await this.#notify("ended", ended);
     else this.#socket.end();
   }

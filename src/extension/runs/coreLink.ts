@@ -21,8 +21,6 @@ import type { RunHistory } from "./runHistory.ts";
 import type { RunServices } from "./runServices.ts";
 import { startOrJoin } from "./startOrJoin.ts";
 
-/** Events that come in quick succession are told together. */
-const gatherMs = 30;
 /** A core that lives answers within that. */
 const soonMs = 1500;
 const goneMs = 5000;
@@ -45,8 +43,6 @@ export class CoreLink {
   #killed = false;
   #disposed = false;
   #connecting: Promise<"attached" | "gone" | "refused"> | null = null;
-  #gathered: RunEvent[] = [];
-  #gathering: NodeJS.Timeout | null = null;
   #askingStatus = false;
   /** Ends the wait that is going on, be it for a restart or for another try. */
   #wake: () => void = () => {};
@@ -151,7 +147,6 @@ export class CoreLink {
   /** Lets go of the core; the run goes on. */
   dispose(): void {
     this.#disposed = true;
-    this.#flush();
     this.client?.close();
     this.#wake();
   }
@@ -222,7 +217,7 @@ export class CoreLink {
       notRespondingMs: this.#times.notRespondingMs,
       timeoutMs: this.#times.notRespondingMs,
       listener: {
-        onEvents: (events) => this.#gather(events),
+        onEvents: (events) => this.#take(events),
         onHeartbeat: (status) => isCurrent() && this.#setStatus(status),
         onResponding: (responding) => isCurrent() && this.#setResponding(responding),
         onFrame: (header: HeatmapHeader, payload) => this.#listener.onFrame({ header, payload }),
@@ -247,28 +242,17 @@ export class CoreLink {
     }
   }
 
-  #gather(events: RunEvent[]): void {
-    this.#gathered.push(...events);
-    if (events.every(({ kind }) => routine.has(kind)) && this.#saysRunning()) this.#gathering ??= setTimeout(() => this.#flush(), gatherMs);
-    else {
-      this.#flush();
-      void this.#askStatus();
-    }
+  #take(events: RunEvent[]): void {
+    const fresh = this.#history.take(events);
+    if (fresh.length > 0) this.#listener.onEvents(fresh);
+    if (!events.every(({ kind }) => routine.has(kind)) || !this.#saysRunning()) void this.#askStatus();
   }
 
   #saysRunning(): boolean {
     return this.state.kind !== "attached" || ["running", "pausing", "stopping"].includes(this.state.status.state);
   }
 
-  #flush(): void {
-    if (this.#gathering) clearTimeout(this.#gathering);
-    this.#gathering = null;
-    const fresh = this.#history.take(this.#gathered.splice(0));
-    if (fresh.length > 0) this.#listener.onEvents(fresh);
-  }
-
   async #catchUp(): Promise<void> {
-    this.#flush();
     await this.#history.catchUp((fresh) => this.#listener.onEvents(fresh));
   }
 

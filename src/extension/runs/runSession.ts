@@ -41,7 +41,7 @@ export interface RunOptions {
 }
 
 /** Views of a run that only steps on are told this often at most. */
-const viewMs = 100;
+const viewMs = 250;
 /** A run that another process works on is looked at this often while somebody looks here. */
 const elsewhereMs = 2000;
 

@@ -69,9 +69,32 @@ test("while a host has not taken the last events, no more are read for it", asyn
   await turn();
   assert.deepEqual(sends, [[1]]);
   taken();
-  await turn();
+  while (sends.length < 2) await turn();
   taken();
-  await turn();
   assert.deepEqual(sends, [[1], Array.from({ length: 49 }, (_, i) => i + 2)]);
+  await feed.close();
+});
+
+test("many short steps are sent together, a first one at once, and the last ones when the run ends", async (t) => {
+  const folder = temporaryFolder(t);
+  const file = path.join(folder, "events.jsonl");
+  writeFileSync(file, line(1));
+  const sends: { atMs: number; last: number }[] = [];
+  const feed = new EventFeed(folder, 0, async (events) => {
+    sends.push({ atMs: performance.now(), last: events.at(-1)?.sequence as number });
+  });
+  const began = performance.now();
+  void feed.pump();
+  for (let sequence = 2; performance.now() - began < 450; sequence++) {
+    await new Promise((resolve) => setTimeout(resolve, 3));
+    appendFileSync(file, line(sequence, "short"));
+    void feed.pump();
+  }
+  appendFileSync(file, line(9999, "end"));
+  await feed.finish();
+  assert.equal(sends[0].last, 1);
+  assert.equal(sends.at(-1)?.last, 9999);
+  // A timer never fires early by more than its resolution; a slow machine sends less often.
+  assert.ok(sends.length <= 7, `${sends.length} sendings in ${Math.round(performance.now() - began)} ms`);
   await feed.close();
 });
