@@ -4,14 +4,12 @@
  */
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import type { AttentionShape, Device, DType, Tensor } from "../../src/core/devices/device.ts";
+import type { AttentionShape, Device, DType, SweepOptions, Tensor } from "../../src/core/devices/device.ts";
 import { openMetaDevice } from "../../src/core/devices/meta.ts";
 import { openReferenceDevice } from "../../src/core/devices/reference.ts";
 import type { OpName } from "./cases/all.ts";
 import { openDevices } from "./devices.ts";
-
-type Make = (shape: number[], dtype?: DType) => Tensor;
-type Call = (d: Device, t: Make) => void;
+import { type Call, grouped, lowRank, type Make, wrongAdapterCalls } from "./wrongAdapterCalls.ts";
 
 const shape: AttentionShape = { batchSize: 2, queryLength: 3, keyLength: 3, keyStride: 3, numHeads: 4, numKeyValueHeads: 2, headSize: 2 };
 const forward = (d: Device, t: Make, change: Partial<AttentionShape> & { lse?: Tensor; q?: Tensor; start?: Tensor }) => {
@@ -25,6 +23,12 @@ const backward = (d: Device, t: Make, change: Partial<AttentionShape> & { dQ?: T
 };
 const adamw = { learningRate: 1, beta1: 0.9, beta2: 0.9, epsilon: 1, weightDecay: 0, step: 1, gradientScale: 1 };
 const table = (...entries: number[]) => Int32Array.from(entries);
+
+const sweep = (d: Device, t: Make, change: Partial<SweepOptions>, tensors: { out?: number; errors?: Tensor; upper?: Tensor } = {}) => {
+  const options: SweepOptions = { pattern: { kind: "groups", zeros: 2, of: 4 }, blockSize: 4, first: 0, count: 8, ...change };
+  const { out = 2, errors = t([2, 8]), upper = t([8, 8]) } = tensors;
+  d.sparseGptSweep(t([2, 8]), t([out]), errors, upper, t([8]), options);
+};
 
 /** Per op, calls that must throw; `turn` and `close` cannot be called wrongly. */
 const wrongCalls: Record<Exclude<OpName, "turn" | "close">, Call[]> = {
@@ -143,6 +147,24 @@ const wrongCalls: Record<Exclude<OpName, "turn" | "close">, Call[]> = {
     (d, t) => d.blockMeans(t([1, 1]), t([4, 4]), 4, "absolute", t([4])),
   ],
   columnSumSquares: [(d, t) => d.columnSumSquares(t([3]), t([3, 4]))],
+  ...wrongAdapterCalls,
+  inverseCholesky: [],
+  mirrorLower: [
+    (d, t) => d.mirrorLower(t([3, 4]), t([4])),
+    (d, t) => d.mirrorLower(t([4, 4]), t([3])),
+    (d, t) => d.mirrorLower(t([4, 4], "bf16"), t([4])),
+  ],
+  sparseGptSweep: [
+    (d, t) => sweep(d, t, {}, { out: 3 }),
+    (d, t) => sweep(d, t, { first: 2, count: 4 }),
+    (d, t) => sweep(d, t, { first: 0, count: 3 }),
+    (d, t) => sweep(d, t, { first: 4, count: 8 }),
+    (d, t) => sweep(d, t, { blockSize: 6 }),
+    (d, t) => sweep(d, t, { pattern: { kind: "groups", zeros: 5, of: 4 } }),
+    (d, t) => sweep(d, t, { pattern: { kind: "share", share: 1.5 } }),
+    (d, t) => sweep(d, t, {}, { errors: t([2, 7]) }),
+    (d, t) => sweep(d, t, {}, { upper: t([8, 7]) }),
+  ],
 };
 
 function maker(device: Device): { make: Make; free(): void } {
@@ -194,11 +216,15 @@ for (const [op, calls] of Object.entries(wrongCalls)) {
   });
 }
 
-test("read and sumSquares reject wrong calls on every device", async () => {
+test("read, sumSquares and countZeros reject wrong calls on every device", async () => {
   for (const { device } of [...computing, { device: meta }]) {
     const { make, free } = maker(device);
     await assert.rejects(async () => device.read(make([3]), 1, 3), /^Error: read: /);
     await assert.rejects(async () => device.sumSquares([make([3]), make([3], "i32")]), /^Error: sumSquares: /);
+    await assert.rejects(async () => device.countZeros([make([3]), make([3], "i32")]), /^Error: countZeros: /);
+    await assert.rejects(async () => device.inverseCholesky(make([3, 4]), make([4]), 0.01, null), /^Error: inverseCholesky: /);
+    await assert.rejects(async () => device.inverseCholesky(make([4, 4]), make([4]), Number.NaN, null), /^Error: inverseCholesky: /);
+    await assert.rejects(async () => device.inverseCholesky(make([4, 4]), make([4]), 0, make([4, 4])), /^Error: inverseCholesky: /);
     free();
   }
 });
@@ -251,4 +277,25 @@ test("a freed tensor is refused in every place of every op by meta", () => {
     }
   }
   assert.equal(meta.ledger.liveBytes, 0);
+});
+
+test("a freed tensor among those that form an adapted weight is refused on every device", () => {
+  for (const { label, device } of [...computing, { label: "meta", device: meta }]) {
+    for (const freed of ["weight", "left", "right", "scales", "zeros", "alpha", "beta"]) {
+      const { make, free } = maker(device);
+      const gone = device.allocate([4, 4], "f32", "workspace");
+      device.free(gone);
+      const square = (name: string) => (name === freed ? gone : make([4, 4]));
+      const quantization = { scales: square("scales"), zeros: square("zeros"), groupSize: 1 };
+      const group = freed === "alpha" || freed === "beta";
+      const beta = freed === "beta" ? device.allocate([4], "f32", "workspace") : make([4]);
+      if (freed === "beta") device.free(beta);
+      const adapted = group
+        ? grouped(make, { weight: square("weight"), alpha: square("alpha"), beta })
+        : lowRank(make, { weight: square("weight"), left: square("left"), right: square("right"), rank: 4, quantization });
+      assert.throws(() => device.adaptedMatmul(make([4, 4]), make([4, 4]), adapted), /freed/, `${label}: adaptedMatmul, ${freed}`);
+      assert.throws(() => device.formAdapted(make([4, 4]), adapted), /freed/, `${label}: formAdapted, ${freed}`);
+      free();
+    }
+  }
 });

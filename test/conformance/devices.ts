@@ -3,6 +3,7 @@
  * The reference is the judge and stands not in it; meta computes nothing.
  */
 import { openPortableDevice } from "../../src/core/devices/cpu/portableDevice.ts";
+import { prepareGraphicsCard } from "../support/graphicsCard.ts";
 import type { TestedDevice } from "./harness.ts";
 
 export interface OpenedDevice {
@@ -24,7 +25,21 @@ export async function openDevices(): Promise<{ devices: OpenedDevice[]; notRun: 
       notRun.push(`not run: conformance of ${label}: ${error instanceof Error ? error.message : error}`);
     }
   }
+  try {
+    devices.push(await openWebgpu());
+  } catch (error) {
+    notRun.push(`not run: conformance of webgpu: ${error instanceof Error ? error.message : error}`);
+  }
   return { devices, notRun };
+}
+
+/** A software card takes whole cases of a few thousand elements, in the stricter layout, and no more. */
+async function openWebgpu(): Promise<OpenedDevice> {
+  const { software } = prepareGraphicsCard();
+  const { openWebgpuDevice } = await import("../../src/core/devices/webgpu/webgpuDevice.ts");
+  const device: TestedDevice = await openWebgpuDevice();
+  if (software) device.largestCase = 6000;
+  return { label: software ? "webgpu on a software card" : "webgpu", family: "webgpu", device };
 }
 
 async function openNative(threads: number): Promise<TestedDevice> {

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import type { Device, DType, Tensor } from "../../src/core/devices/device.ts";
+import type { AdaptedWeight, Device, DType, Tensor } from "../../src/core/devices/device.ts";
 import { openMetaDevice } from "../../src/core/devices/meta.ts";
 import { Random } from "../../src/core/random.ts";
 import { memoryClasses } from "../../src/protocol/memory.ts";
@@ -32,10 +32,11 @@ test("the ledger counts dtypes, classes, views and the peak", () => {
   assert.equal(meta.ledger.liveBytes, 0);
 });
 
-test("read gives zeros of the asked length, sumSquares a zero a tensor", async () => {
+test("read gives zeros of the asked length, sumSquares and countZeros a zero a tensor", async () => {
   const meta = openMetaDevice({ workspaceBytes: 0, description: "" });
   assert.deepEqual(await meta.read(meta.allocate([2, 3], "bf16", "weights"), 1), new Float32Array(5));
   assert.deepEqual(await meta.read(meta.allocate([4], "i32", "weights")), new Int32Array(4));
+  assert.deepEqual(await meta.countZeros([meta.allocate([2], "f32", "weights")]), new Float64Array(1));
   assert.deepEqual(await meta.sumSquares([meta.allocate([2], "f32", "weights"), meta.allocate([1], "bf16", "weights")]), new Float64Array(2));
 });
 
@@ -66,11 +67,21 @@ for (const { label, device } of devices) {
   });
 }
 
+const floats = (count: number): DType[] => new Array(count).fill("f32");
+const lowRank = ([weight, left, right]: Tensor[]): AdaptedWeight => {
+  return { kind: "maskedLowRank", weight, left, right, rank: 64, scale: 1, base: true, quantization: null };
+};
+
 /** An op, and how many tensors it takes of which shape. */
 const ops: [name: string, dtypes: DType[], call: (d: Device, t: Tensor[]) => void][] = [
   ["matmul", ["f32", "f32", "f32"], (d, [a, b, c]) => d.matmul(a, b, c)],
   ["swigluBackward", ["f32", "f32", "f32", "f32", "f32"], (d, [a, b, c, e, f]) => d.swigluBackward(a, b, c, e, f)],
   ["blockScores", ["f32", "f32", "f32"], (d, [a, b, c]) => d.blockScores(a, b, c, 1, false)],
+  ["adaptedMatmul", floats(5), (d, [out, a, ...rest]) => d.adaptedMatmul(out, a, lowRank(rest))],
+  ["adaptedGradients", floats(7), (d, [dFirst, dSecond, dOut, x, ...rest]) => d.adaptedGradients(dFirst, dSecond, dOut, x, lowRank(rest))],
+  ["formAdapted", floats(4), (d, [out, ...rest]) => d.formAdapted(out, lowRank(rest))],
+  ["dropout", floats(2), (d, [out, x]) => d.dropout(out, x, { probability: 0.5, seed: 1 })],
+  ["rowDots", floats(2), (d, [a, b]) => d.rowDots(d.rows(a, 0, 1), b, b)],
 ];
 
 for (const { label, device } of devices) {

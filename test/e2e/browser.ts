@@ -2,9 +2,9 @@
  * Finds the Chrome or Chromium that shows the workbench: CHROME_PATH, the PATH, the usual places. As root with CI=true it is installed from Debian.
  * The rule to keep: nothing is installed on a person's machine; they are told the command.
  */
-import { type ExecFileSyncOptions, execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import path from "node:path";
+import { installCommand, installPackages, mayInstall } from "../support/debianPackages.ts";
 
 const names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge"];
 const places = [
@@ -37,17 +37,11 @@ export function findBrowser(env: NodeJS.ProcessEnv = process.env): string {
   }
   const found = search(env);
   if (found) return found;
-  const install = `apt-get install -y --no-install-recommends ${debianPackages.join(" ")}`;
-  if (env.CI === "true" && process.getuid?.() === 0 && existsSync("/usr/bin/apt-get")) {
+  const install = installCommand(debianPackages);
+  if (mayInstall(env)) {
     console.error(`Installing Chromium (about 100 MB to download): ${install}`);
     try {
-      const options: ExecFileSyncOptions = {
-        env: { ...env, DEBIAN_FRONTEND: "noninteractive" },
-        stdio: ["ignore", "ignore", "pipe"],
-        timeout: 300_000,
-      };
-      execFileSync("/usr/bin/apt-get", ["update", "-q"], options);
-      execFileSync("/usr/bin/apt-get", install.split(" ").slice(1), options);
+      installPackages(debianPackages, env);
     } catch (error) {
       throw new Error(`Chromium could not be installed (${(error as Error).message.split("\n")[0]}): run \`apt-get update && ${install}\`.`);
     }

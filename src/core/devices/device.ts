@@ -76,6 +76,68 @@ export type ColumnTable = Int32Array;
 /** What is averaged over each block by {@link Device.blockMeans}. */
 export type BlockMean = "value" | "absolute" | "squareScaled";
 
+/**
+ * A weight W (out, in) as a method changes it: W̃, formed inside an op a panel at a time and never stored. M = (W ≠ 0), always of the frozen W.
+ * With `base: false` W̃ is only what is added to W. Values are formed in f32 and then rounded as a matmul's operand of W's dtype would be.
+ */
+export type AdaptedWeight = {
+  /** W (out, in), f32 or bf16. */
+  weight: Tensor;
+  /** s. */
+  scale: number;
+  base: boolean;
+} & (MaskedLowRank | GroupScaled);
+
+/** W̃ = (W + s·left·right) ∘ M. LoRS: left = A, right = B; SQFT: left = B, right = A. */
+export interface MaskedLowRank {
+  kind: "maskedLowRank";
+  /** (out, r) f32. */
+  left: Tensor;
+  /** (r, in) f32. */
+  right: Tensor;
+  /** The first so many columns of left and rows of right count; at most r. */
+  rank: number;
+  /** W̃ is brought to the 16 levels of its group, a(clamp(round(W̃/a + z), 0, 15) − z), ties to even; null leaves it. Needs `base`. */
+  quantization: GroupQuantization | null;
+}
+
+/** Group-wise INT4: scales a and zero points z (out, in / groupSize) f32, z integers in [0, 15], a > 0. */
+export interface GroupQuantization {
+  scales: Tensor;
+  zeros: Tensor;
+  groupSize: number;
+}
+
+/** SPP: W̃_ij = W_ij(1 + s·beta_i·alpha_gj), row i in group g = ⌊groups·i/out⌋. Zeros stay, so it needs no mask. */
+export interface GroupScaled {
+  kind: "groupScaled";
+  /** (groups, in) f32; groups divides out. */
+  alpha: Tensor;
+  /** (out) f32. */
+  beta: Tensor;
+}
+
+/** Which entries are dropped: a function of seed and index alone, so that forward, backward and any number of threads agree. */
+export interface DropoutOptions {
+  /** Probability of zero; what stays is divided by 1 − p. */
+  probability: number;
+  /** 32 bits. */
+  seed: number;
+  /** out += instead of out =. */
+  accumulate?: boolean;
+}
+
+/** Which entries a pruning zeroes: a share of a stretch of entries, rounded down, or `zeros` of every `of` neighbouring columns of a row. */
+export type SparsityPattern = { kind: "share"; share: number } | { kind: "groups"; zeros: number; of: number };
+
+/** A part of {@link Device.sparseGptSweep}: columns [first, first + count). Blocks count from column 0: first is at the start of one, the end is at the end of one. */
+export interface SweepOptions {
+  pattern: SparsityPattern;
+  blockSize: number;
+  first: number;
+  count: number;
+}
+
 export interface AdamWOptions {
   learningRate: number;
   beta1: number;
@@ -208,4 +270,66 @@ export interface Device {
   blockMeans(scores: Tensor, x: Tensor, blockSize: number, mean: BlockMean, columnScale: Tensor | null): void;
   /** sums (C) f32 adds Σ over rows of x², x (N, C). */
   columnSumSquares(sums: Tensor, x: Tensor): void;
+
+  // Adapted weights (LoRS, SQFT, SPP)
+
+  /**
+   * out (M, out) = a·W̃ᵀ with `transposeB`, else out (M, in) = a·W̃; adds with `accumulate`. W̃ is formed while operands are packed. out and a f32 or
+   * bf16; dtypes mix as in {@link matmul}, W's being W̃'s.
+   */
+  adaptedMatmul(out: Tensor, a: Tensor, adapted: AdaptedWeight, options?: { transposeB?: boolean; accumulate?: boolean }): void;
+  /**
+   * Adds the exact gradients of the adapter's two f32 tensors, with G = dOutᵀ·x formed in tiles of rows and dropped; dOut (N, out), x (N, in).
+   * maskedLowRank: dFirst (out, r) += s (M∘G)·rightᵀ, dSecond (r, in) += s leftᵀ·(M∘G); columns and rows beyond `rank` are left alone; quantization is
+   * passed straight through. groupScaled, E = W∘G: dFirst = dAlpha (groups, in) += s Σ_{i∈g} beta_i E_ij, dSecond = dBeta (out) += s Σ_j alpha_gj E_ij.
+   */
+  adaptedGradients(dFirst: Tensor, dSecond: Tensor, dOut: Tensor, x: Tensor, adapted: AdaptedWeight): void;
+  /** out (out, in) = W̃, rounded once, to out's dtype and not to W's. For merging; out may be the weight itself. */
+  formAdapted(out: Tensor, adapted: AdaptedWeight): void;
+  /**
+   * Sets scales and zero points so that the 16 levels of each group cover its entries of weight (out, in) and 0, which is a level itself: a = (high − low)/15,
+   * 1 where all are 0, z = round(−15·low/(high − low)) with low ≤ 0 ≤ high, ties to even, in float64 before it is stored.
+   */
+  fitQuantization(quantization: GroupQuantization, weight: Tensor): void;
+  /** x = 0, whatever it was, where weight is 0 (of either sign); same shape, any float dtypes. */
+  maskBy(x: Tensor, weight: Tensor): void;
+  /** Number of zero entries (of either sign) of each tensor. One wait for all. */
+  countZeros(tensors: readonly Tensor[]): Promise<Float64Array>;
+
+  // Small pieces of adapters (LoRA, DoRA)
+
+  /** out (N, C) = x ∘ mask/(1 − p), or adds it; the same options drop the same entries. out may be x without `accumulate`. */
+  dropout(out: Tensor, x: Tensor, options: DropoutOptions): void;
+  /** out (N, C) = x ∘ scale (C) f32 for every row, or adds it. out may be x. */
+  scaleColumns(out: Tensor, x: Tensor, scale: Tensor, accumulate: boolean): void;
+  /** out (R, C) = x ∘ scale (R) f32 for every column. out may be x. */
+  scaleRows(out: Tensor, x: Tensor, scale: Tensor): void;
+  /** out (R) f32 = Σ_c a_rc·b_rc; a, b (R, C). Squared row norms where a is b. */
+  rowDots(out: Tensor, a: Tensor, b: Tensor): void;
+  /** out (C) f32 adds Σ_n a_nc·b_nc; a, b (N, C). */
+  columnDots(out: Tensor, a: Tensor, b: Tensor): void;
+  /**
+   * DoRA's row norms and gains, all (R) f32: norm = √(squares + 2s·cross + s²·gram), gain = magnitude / norm, 0 where the norm is 0; what
+   * rounding brought below 0 counts as 0. With cross = gram = 0 and magnitude = √squares (the norm that this op then gives) every gain is exactly 1.
+   */
+  doraGains(norm: Tensor, gain: Tensor, magnitude: Tensor, squares: Tensor, cross: Tensor, gram: Tensor, scale: number): void;
+
+  // Pruning (SparseGPT)
+
+  /**
+   * Factors h (C, C) f32, symmetric, in its own memory. H is h with 1 on the diagonal where h has 0, and damping·mean(diagonal) added to the diagonal.
+   * Above the diagonal and on it, h becomes U, the upper triangular matrix with a positive diagonal and H⁻¹ = Uᵀ·U; below it h stays; diagonal (C) f32 is h's
+   * as it was: {@link mirrorLower} brings h back. With `wide` (C, 2C) f32 that memory serves to compute in float64.
+   * False, and h as it was, when H is not positive definite in this precision: a pivot lost all digits that count.
+   */
+  inverseCholesky(h: Tensor, diagonal: Tensor, damping: number, wide: Tensor | null): Promise<boolean>;
+  /** h (C, C) f32: what is below the diagonal stands above it too, and `diagonal` (C) f32 on it. */
+  mirrorLower(h: Tensor, diagonal: Tensor): void;
+  /**
+   * Prunes some columns of w (out, in) f32 in place and makes up for it in all columns to their right. U is the upper triangle of `upper` (in, in);
+   * columns where `diagonal` (in) is 0 become 0 first. In each block of columns the lowest |w_ij|/U_jj are chosen: share: ⌊share·out·width⌋ of the block,
+   * groups: in each row and group when the sweep gets there; equal ones by row, then column. Then column by column err = w_ij/U_jj where chosen, else 0, and
+   * w_ik −= err·U_jk for k ≥ j. errors (out, count) f32 is overwritten by −err; losses (out) f32 adds Σ err².
+   */
+  sparseGptSweep(w: Tensor, losses: Tensor, errors: Tensor, upper: Tensor, diagonal: Tensor, options: SweepOptions): void;
 }

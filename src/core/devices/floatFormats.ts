@@ -1,5 +1,5 @@
 /**
- * Conversions between numbers and the 16-bit formats that weights are stored in. One value at a time; the bulk loops stand in the devices.
+ * Conversions between numbers and the formats that weights are stored in: 16 bits, or integer levels. One value at a time; the bulk loops stand in the devices.
  * The rule to keep: into bf16 rounds to nearest, ties to even; NaN stays NaN (quiet, sign kept), what is too large becomes infinite.
  * Source: bf16 is the upper half of an IEEE 754 binary32; F16 is IEEE 754 binary16.
  */
@@ -32,4 +32,10 @@ export function fromFloat16(half: number): number {
   const fraction = half & 0x3ff;
   if (exponent === 0x1f) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
   return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}
+
+/** The nearest integer, ties to even, as IEEE 754 rounds; for numbers well below 2⁵¹. NaN and the infinities stay. */
+export function roundToEven(x: number): number {
+  const shift = 1.5 * 2 ** 52;
+  return x + shift - shift;
 }

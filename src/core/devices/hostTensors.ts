@@ -71,6 +71,12 @@ export class HostTensors<Data> {
     return new HostTensor(shape, tensor.dtype, tensor.memoryClass, data, owner);
   }
 
+  /** The same elements under another shape of their number; a view. */
+  shaped(tensor: Tensor, shape: readonly number[]): Tensor {
+    const owner = this.#owned(tensor);
+    return new HostTensor([...shape], tensor.dtype, tensor.memoryClass, (tensor as HostTensor<Data>).data, owner);
+  }
+
   /** The storage of a tensor that is still alive. */
   data(tensor: Tensor): Data {
     this.#owned(tensor);

@@ -1,15 +1,33 @@
 /**
  * The planner's device: it allocates nothing and counts everything. A step run on it leaves in the ledger exactly what the same step
- * leaves on a real device, because tensors and ops are asked for by the same code. It holds no values: `read` and `sumSquares` give zeros,
+ * leaves on a real device, because tensors and ops are asked for by the same code. It holds no values: `read`, `sumSquares` and
+ * `countZeros` give zeros,
  * so nothing that depends on values (selection, clipping, early stopping) may be decided on it.
  * The rule to keep: every op checks shapes, dtypes and that its tensors are alive, as a real device does, and does nothing else.
  */
 import type { MemoryClass } from "../../protocol/memory.ts";
+import * as adapterShapes from "./adapterShapes.ts";
 import * as blockShapes from "./blockShapes.ts";
-import type { AdamWOptions, AttentionShape, BlockMean, BlockTable, ColumnTable, Device, DType, FileDType, MatmulOptions, Tensor } from "./device.ts";
+import type {
+  AdamWOptions,
+  AdaptedWeight,
+  AttentionShape,
+  BlockMean,
+  BlockTable,
+  ColumnTable,
+  Device,
+  DropoutOptions,
+  DType,
+  FileDType,
+  GroupQuantization,
+  MatmulOptions,
+  SweepOptions,
+  Tensor,
+} from "./device.ts";
 import { sizeOf } from "./device.ts";
 import { HostTensors } from "./hostTensors.ts";
 import { MemoryLedger } from "./memoryLedger.ts";
+import * as pruningShapes from "./pruningShapes.ts";
 import * as shapes from "./shapes.ts";
 
 export interface MetaDeviceOptions {
@@ -218,5 +236,88 @@ class MetaDevice implements Device {
   columnSumSquares(sums: Tensor, x: Tensor): void {
     blockShapes.checkColumnSumSquares(sums, x);
     this.#use(sums, x);
+  }
+
+  // Adapted weights (LoRS, SQFT, SPP)
+
+  adaptedMatmul(out: Tensor, a: Tensor, adapted: AdaptedWeight, options?: { transposeB?: boolean; accumulate?: boolean }): void {
+    adapterShapes.checkAdaptedMatmul(out, a, adapted, options);
+    this.#use(out, a, ...adapterShapes.tensorsOf(adapted));
+  }
+
+  adaptedGradients(dFirst: Tensor, dSecond: Tensor, dOut: Tensor, x: Tensor, adapted: AdaptedWeight): void {
+    adapterShapes.checkAdaptedGradients(dFirst, dSecond, dOut, x, adapted);
+    this.#use(dFirst, dSecond, dOut, x, ...adapterShapes.tensorsOf(adapted));
+  }
+
+  formAdapted(out: Tensor, adapted: AdaptedWeight): void {
+    adapterShapes.checkFormAdapted(out, adapted);
+    this.#use(out, ...adapterShapes.tensorsOf(adapted));
+  }
+
+  fitQuantization(quantization: GroupQuantization, weight: Tensor): void {
+    adapterShapes.checkFitQuantization(quantization, weight);
+    this.#use(quantization.scales, quantization.zeros, weight);
+  }
+
+  maskBy(x: Tensor, weight: Tensor): void {
+    adapterShapes.checkMaskBy(x, weight);
+    this.#use(x, weight);
+  }
+
+  async countZeros(tensors: readonly Tensor[]): Promise<Float64Array> {
+    adapterShapes.checkCountZeros(tensors);
+    this.#use(...tensors);
+    return new Float64Array(tensors.length);
+  }
+
+  // Small pieces of adapters (LoRA, DoRA)
+
+  dropout(out: Tensor, x: Tensor, options: DropoutOptions): void {
+    adapterShapes.checkDropout(out, x, options);
+    this.#use(out, x);
+  }
+
+  scaleColumns(out: Tensor, x: Tensor, scale: Tensor, _accumulate: boolean): void {
+    adapterShapes.checkScaleColumns(out, x, scale);
+    this.#use(out, x, scale);
+  }
+
+  scaleRows(out: Tensor, x: Tensor, scale: Tensor): void {
+    adapterShapes.checkScaleRows(out, x, scale);
+    this.#use(out, x, scale);
+  }
+
+  rowDots(out: Tensor, a: Tensor, b: Tensor): void {
+    adapterShapes.checkRowDots(out, a, b);
+    this.#use(out, a, b);
+  }
+
+  columnDots(out: Tensor, a: Tensor, b: Tensor): void {
+    adapterShapes.checkColumnDots(out, a, b);
+    this.#use(out, a, b);
+  }
+
+  doraGains(norm: Tensor, gain: Tensor, magnitude: Tensor, squares: Tensor, cross: Tensor, gram: Tensor, scale: number): void {
+    adapterShapes.checkDoraGains(norm, gain, magnitude, squares, cross, gram, scale);
+    this.#use(norm, gain, magnitude, squares, cross, gram);
+  }
+
+  // Pruning (SparseGPT)
+
+  async inverseCholesky(h: Tensor, diagonal: Tensor, damping: number, wide: Tensor | null): Promise<boolean> {
+    pruningShapes.checkInverseCholesky(h, diagonal, damping, wide);
+    this.#use(h, diagonal, wide);
+    return true;
+  }
+
+  mirrorLower(h: Tensor, diagonal: Tensor): void {
+    pruningShapes.checkMirrorLower(h, diagonal);
+    this.#use(h, diagonal);
+  }
+
+  sparseGptSweep(w: Tensor, losses: Tensor, errors: Tensor, upper: Tensor, diagonal: Tensor, options: SweepOptions): void {
+    pruningShapes.checkSparseGptSweep(w, losses, errors, upper, diagonal, options);
+    this.#use(w, losses, errors, upper, diagonal);
   }
 }

@@ -8,7 +8,7 @@
  */
 
 import type { AdamWOptions, AttentionShape, Device, MatmulOptions, Tensor } from "./device.ts";
-import { ReferenceBlocks } from "./referenceBlocks.ts";
+import { ReferencePruning } from "./referencePruning.ts";
 import * as shapes from "./shapes.ts";
 
 /** A reference device; close it as any other. */
@@ -23,7 +23,7 @@ function checkIndex(op: string, name: string, index: number, limit: number): voi
 
 const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
 
-export class ReferenceDevice extends ReferenceBlocks implements Device {
+export class ReferenceDevice extends ReferencePruning implements Device {
   readonly name = "reference";
   readonly description = "reference: float64 loops";
 

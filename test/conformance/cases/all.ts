@@ -1,6 +1,17 @@
 /** Every method of the Device interface with its cases. A method without an entry does not compile, an empty entry fails a test. */
 import type { Device } from "../../../src/core/devices/device.ts";
 import type { ConformanceCase } from "../harness.ts";
+import {
+  columnDotsCases,
+  countZerosCases,
+  doraGainsCases,
+  dropoutCases,
+  maskByCases,
+  rowDotsCases,
+  scaleColumnsCases,
+  scaleRowsCases,
+} from "./adapterLayers.ts";
+import { adaptedGradientsCases, adaptedMatmulCases, formAdaptedCases } from "./adapters.ts";
 import { attentionBackwardCases, attentionForwardCases } from "./attention.ts";
 import {
   blockGradientsCases,
@@ -26,6 +37,8 @@ import { crossEntropyCases } from "./loss.ts";
 import { matmulCases } from "./matmul.ts";
 import { allocateCases, closeCases, copyCases, fillCases, freeCases, loadCases, readCases, rowsCases, turnCases, writeCases } from "./memory.ts";
 import { adamwStepCases, sumSquaresCases } from "./optimizer.ts";
+import { inverseCholeskyCases, mirrorLowerCases, sparseGptSweepCases } from "./pruning.ts";
+import { fitQuantizationCases } from "./quantization.ts";
 
 /** The methods of a device. */
 export type OpName = Exclude<keyof Device, "name" | "description" | "ledger">;
@@ -62,6 +75,21 @@ export const allCases = {
   blockScores: blockScoresCases,
   blockMeans: blockMeansCases,
   columnSumSquares: columnSumSquaresCases,
+  adaptedMatmul: adaptedMatmulCases,
+  adaptedGradients: adaptedGradientsCases,
+  formAdapted: formAdaptedCases,
+  fitQuantization: fitQuantizationCases,
+  maskBy: maskByCases,
+  countZeros: countZerosCases,
+  dropout: dropoutCases,
+  scaleColumns: scaleColumnsCases,
+  scaleRows: scaleRowsCases,
+  rowDots: rowDotsCases,
+  columnDots: columnDotsCases,
+  doraGains: doraGainsCases,
+  inverseCholesky: inverseCholeskyCases,
+  mirrorLower: mirrorLowerCases,
+  sparseGptSweep: sparseGptSweepCases,
   // Last: afterwards the device is gone.
   close: closeCases,
 } satisfies Record<OpName, readonly ConformanceCase[]>;

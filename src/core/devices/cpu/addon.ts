@@ -24,6 +24,7 @@ export interface Addon {
   read(device: number, id: number, start: number, into: Float32Array | Int32Array): void;
   fill(device: number, id: number, start: number, count: number, value: number): void;
   sumSquares(device: number, count: number, id: number, start: number): number;
+  countZeros(device: number, count: number, id: number, start: number): number;
   copy: NativeOp;
   matmul: NativeOp;
   addBias: NativeOp;
@@ -46,6 +47,21 @@ export interface Addon {
   blockScores: NativeOp;
   blockMeans: NativeOp;
   columnSumSquares: NativeOp;
+  adaptedMatmul: NativeOp;
+  adaptedGradients: NativeOp;
+  formAdapted: NativeOp;
+  fitQuantization: NativeOp;
+  maskBy: NativeOp;
+  dropout: NativeOp;
+  scaleColumns: NativeOp;
+  scaleRows: NativeOp;
+  rowDots: NativeOp;
+  columnDots: NativeOp;
+  doraGains: NativeOp;
+  /** Whether h was positive definite in f32, or in f64 with `wide`. */
+  inverseCholesky(device: number, ...values: (number | null)[]): boolean;
+  mirrorLower: NativeOp;
+  sparseGptSweep: NativeOp;
 }
 
 type NativeOp = (device: number, ...values: (number | boolean | null | Int32Array)[]) => void;

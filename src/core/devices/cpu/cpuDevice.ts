@@ -4,11 +4,28 @@
  */
 import type { MemoryClass } from "../../../protocol/memory.ts";
 import { UserError } from "../../../protocol/userError.ts";
+import * as adapterShapes from "../adapterShapes.ts";
 import * as blockShapes from "../blockShapes.ts";
-import type { AdamWOptions, AttentionShape, BlockMean, BlockTable, ColumnTable, Device, DType, FileDType, MatmulOptions, Tensor } from "../device.ts";
+import type {
+  AdamWOptions,
+  AdaptedWeight,
+  AttentionShape,
+  BlockMean,
+  BlockTable,
+  ColumnTable,
+  Device,
+  DropoutOptions,
+  DType,
+  FileDType,
+  GroupQuantization,
+  MatmulOptions,
+  SweepOptions,
+  Tensor,
+} from "../device.ts";
 import { bytesPerElement, sizeOf } from "../device.ts";
 import { HostTensors } from "../hostTensors.ts";
 import { MemoryLedger } from "../memoryLedger.ts";
+import * as pruningShapes from "../pruningShapes.ts";
 import * as shapes from "../shapes.ts";
 import { type Addon, loadAddon, mostInstructions } from "./addon.ts";
 
@@ -314,6 +331,107 @@ class CpuDevice implements Device {
   columnSumSquares(sums: Tensor, x: Tensor): void {
     const { N, C } = blockShapes.checkColumnSumSquares(sums, x);
     this.#addon.columnSumSquares(this.#device, N, C, ...this.#of(sums, x));
+  }
+
+  // Adapted weights
+
+  adaptedMatmul(out: Tensor, a: Tensor, adapted: AdaptedWeight, options: { transposeB?: boolean; accumulate?: boolean } = {}): void {
+    const { M } = adapterShapes.checkAdaptedMatmul(out, a, adapted, options);
+    const { transposeB = false, accumulate = false } = options;
+    this.#addon.adaptedMatmul(this.#device, M, transposeB, accumulate, ...this.#adapted(adapted), ...this.#of(out, a));
+  }
+
+  adaptedGradients(dFirst: Tensor, dSecond: Tensor, dOut: Tensor, x: Tensor, adapted: AdaptedWeight): void {
+    const { N } = adapterShapes.checkAdaptedGradients(dFirst, dSecond, dOut, x, adapted);
+    this.#addon.adaptedGradients(this.#device, N, ...this.#adapted(adapted), ...this.#of(dFirst, dSecond, dOut, x));
+  }
+
+  formAdapted(out: Tensor, adapted: AdaptedWeight): void {
+    adapterShapes.checkFormAdapted(out, adapted);
+    this.#addon.formAdapted(this.#device, ...this.#adapted(adapted), ...this.#of(out));
+  }
+
+  /** An adapted weight as the addon reads it. */
+  #adapted(adapted: AdaptedWeight): (number | boolean)[] {
+    const { weight, scale, base } = adapted;
+    const common = [shapes.rowsOf(weight), shapes.columnsOf(weight), ...this.#of(weight), scale, base];
+    if (adapted.kind === "groupScaled") {
+      return [...common, true, shapes.rowsOf(adapted.alpha), ...this.#of(adapted.alpha, adapted.beta)];
+    }
+    const { left, right, rank, quantization } = adapted;
+    const levels = quantization ? [quantization.groupSize, ...this.#of(quantization.scales, quantization.zeros)] : [0];
+    return [...common, false, shapes.rowsOf(right), rank, ...this.#of(left, right), ...levels];
+  }
+
+  fitQuantization(quantization: GroupQuantization, weight: Tensor): void {
+    const { out, groups } = adapterShapes.checkFitQuantization(quantization, weight);
+    const { scales, zeros, groupSize } = quantization;
+    this.#addon.fitQuantization(this.#device, out, groups, groupSize, ...this.#of(scales, zeros, weight));
+  }
+
+  maskBy(x: Tensor, weight: Tensor): void {
+    const count = adapterShapes.checkMaskBy(x, weight);
+    this.#addon.maskBy(this.#device, count, ...this.#of(x, weight));
+  }
+
+  async countZeros(tensors: readonly Tensor[]): Promise<Float64Array> {
+    adapterShapes.checkCountZeros(tensors);
+    return Float64Array.from(tensors, (tensor) => {
+      const { id, start } = this.#tensors.data(tensor);
+      return this.#addon.countZeros(this.#device, sizeOf(tensor.shape), id, start);
+    });
+  }
+
+  // Small pieces of adapters
+
+  dropout(out: Tensor, x: Tensor, options: DropoutOptions): void {
+    const { size, seed, threshold, scale } = adapterShapes.checkDropout(out, x, options);
+    this.#addon.dropout(this.#device, size, ...this.#of(out, x), seed, threshold, scale, options.accumulate ?? false);
+  }
+
+  scaleColumns(out: Tensor, x: Tensor, scale: Tensor, accumulate: boolean): void {
+    const { N, C } = adapterShapes.checkScaleColumns(out, x, scale);
+    this.#addon.scaleColumns(this.#device, N, C, ...this.#of(out, x, scale), accumulate);
+  }
+
+  scaleRows(out: Tensor, x: Tensor, scale: Tensor): void {
+    const { R, C } = adapterShapes.checkScaleRows(out, x, scale);
+    this.#addon.scaleRows(this.#device, R, C, ...this.#of(out, x, scale));
+  }
+
+  rowDots(out: Tensor, a: Tensor, b: Tensor): void {
+    const { R, C } = adapterShapes.checkRowDots(out, a, b);
+    this.#addon.rowDots(this.#device, R, C, ...this.#of(out, a, b));
+  }
+
+  columnDots(out: Tensor, a: Tensor, b: Tensor): void {
+    const { N, C } = adapterShapes.checkColumnDots(out, a, b);
+    this.#addon.columnDots(this.#device, N, C, ...this.#of(out, a, b));
+  }
+
+  doraGains(norm: Tensor, gain: Tensor, magnitude: Tensor, squares: Tensor, cross: Tensor, gram: Tensor, scale: number): void {
+    const R = adapterShapes.checkDoraGains(norm, gain, magnitude, squares, cross, gram, scale);
+    this.#addon.doraGains(this.#device, R, ...this.#of(norm, gain, magnitude, squares, cross, gram), scale);
+  }
+
+  // Pruning
+
+  async inverseCholesky(h: Tensor, diagonal: Tensor, damping: number, wide: Tensor | null): Promise<boolean> {
+    const { C } = pruningShapes.checkInverseCholesky(h, diagonal, damping, wide);
+    return this.#addon.inverseCholesky(this.#device, C, ...this.#of(h, diagonal), damping, ...(wide ? this.#of(wide) : [null]));
+  }
+
+  mirrorLower(h: Tensor, diagonal: Tensor): void {
+    const { C } = pruningShapes.checkMirrorLower(h, diagonal);
+    this.#addon.mirrorLower(this.#device, C, ...this.#of(h, diagonal));
+  }
+
+  sparseGptSweep(w: Tensor, losses: Tensor, errors: Tensor, upper: Tensor, diagonal: Tensor, options: SweepOptions): void {
+    const { out, in: C } = pruningShapes.checkSparseGptSweep(w, losses, errors, upper, diagonal, options);
+    const { pattern, blockSize, first, count } = options;
+    const [share, zeros, of] = pattern.kind === "share" ? [pattern.share, 0, 0] : [0, pattern.zeros, pattern.of];
+    const tensors = this.#of(w, losses, errors, upper, diagonal);
+    this.#addon.sparseGptSweep(this.#device, out, C, share, zeros, of, blockSize, first, count, ...tensors);
   }
 }
 

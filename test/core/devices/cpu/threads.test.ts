@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
-import type { Tensor } from "../../../../src/core/devices/device.ts";
+import type { AdaptedWeight, Tensor } from "../../../../src/core/devices/device.ts";
 import { integers } from "../../../support/randomTensors.ts";
 import { type NativeDevice, randomTensor, skip, withDevice } from "./nativeDevice.ts";
 
@@ -93,6 +93,40 @@ function blocks(device: NativeDevice): Tensor[] {
   return outs;
 }
 
+function adapters(device: NativeDevice): Tensor[] {
+  const outs: Tensor[] = [];
+  for (const dtype of ["f32", "bf16"] as const) {
+    for (const [M, out, columns] of [
+      [1, 900, 700],
+      [7, 320, 1000],
+      [600, 304, 270],
+    ]) {
+      const weight = randomTensor(device, [out, columns], dtype, 31);
+      device.dropout(weight, weight, { probability: 0.5, seed: 1 });
+      const [left, right] = [randomTensor(device, [out, 16], "f32", 32), randomTensor(device, [16, columns], "f32", 33)];
+      const [alpha, beta] = [randomTensor(device, [16, columns], "f32", 34), randomTensor(device, [out], "f32", 35)];
+      const common = { weight, scale: 0.5, base: true };
+      const weights: AdaptedWeight[] = [{ ...common, kind: "maskedLowRank", left, right, rank: 16, quantization: null }];
+      if (out % 16 === 0) weights.push({ ...common, kind: "groupScaled", alpha, beta });
+      for (const adapted of weights) {
+        const [x, y] = [randomTensor(device, [M, columns], dtype, 36), randomTensor(device, [M, out], dtype, 37)];
+        const [first, second] = adapted.kind === "groupScaled" ? [alpha, beta] : [left, right];
+        const [dX, formed] = [randomTensor(device, [M, columns], dtype, 38), randomTensor(device, [out, columns], "f32", 39)];
+        const [dFirst, dSecond] = [first, second].map((tensor) => randomTensor(device, [...tensor.shape], "f32", 40));
+        device.adaptedMatmul(y, x, adapted, { transposeB: true });
+        device.adaptedMatmul(dX, y, adapted, { accumulate: true });
+        device.adaptedGradients(dFirst, dSecond, y, x, adapted);
+        device.formAdapted(formed, adapted);
+        const [rows, columnSums] = [randomTensor(device, [M], "f32", 41), randomTensor(device, [columns], "f32", 42)];
+        device.rowDots(rows, x, dX);
+        device.columnDots(columnSums, x, dX);
+        outs.push(y, dX, dFirst, dSecond, formed, rows, columnSums);
+      }
+    }
+  }
+  return outs;
+}
+
 async function digest(threads: number, tour: Tour): Promise<string> {
   return withDevice(threads, async (device) => {
     const hash = createHash("sha256");
@@ -103,7 +137,7 @@ async function digest(threads: number, tour: Tour): Promise<string> {
   });
 }
 
-for (const [name, tour] of Object.entries<Tour>({ matmuls, attention, layers, blocks })) {
+for (const [name, tour] of Object.entries<Tour>({ matmuls, attention, layers, blocks, adapters })) {
   test(`${name}: equal bits with 1, 2, 3 and 7 threads`, { skip }, async () => {
     const one = await digest(1, tour);
     for (const threads of [2, 3, 7]) assert.equal(await digest(threads, tour), one, `${threads} threads`);

@@ -68,6 +68,9 @@ napi_value initialize(napi_env env, napi_value exports) {
   exportMemory(env, exports);
   exportLayers(env, exports);
   exportBlocks(env, exports);
+  exportHessian(env, exports);
+  exportAdapters(env, exports);
+  exportQuantization(env, exports);
   return exports;
 }
 

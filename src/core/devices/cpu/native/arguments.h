@@ -144,6 +144,12 @@ class Arguments {
   Device* device_ = nullptr;
 };
 
+inline bool overlaps(const void* a, size_t aBytes, const void* b, size_t bBytes) {
+  const auto* x = static_cast<const char*>(a);
+  const auto* y = static_cast<const char*>(b);
+  return x < y + bBytes && y < x + aBytes;
+}
+
 /** Throws a JavaScript Error with `code`, and for lack of memory the bytes in its message. */
 inline void throwError(napi_env env, const char* code, const std::string& message) { napi_throw_error(env, code, message.c_str()); }
 
@@ -179,5 +185,8 @@ inline void exportFunction(napi_env env, napi_value exports, const char* name, C
 void exportMemory(napi_env env, napi_value exports);
 void exportLayers(napi_env env, napi_value exports);
 void exportBlocks(napi_env env, napi_value exports);
+void exportHessian(napi_env env, napi_value exports);
+void exportAdapters(napi_env env, napi_value exports);
+void exportQuantization(napi_env env, napi_value exports);
 
 }  // namespace sparse_tuner

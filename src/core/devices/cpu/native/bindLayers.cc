@@ -15,12 +15,6 @@ void checkRange(const int32_t* x, size_t count, int64_t low, int64_t high, const
   if (!good) throw ArgumentError(std::string(what) + " out of range");
 }
 
-bool overlaps(const void* a, size_t aBytes, const void* b, size_t bBytes) {
-  const auto* x = static_cast<const char*>(a);
-  const auto* y = static_cast<const char*>(b);
-  return x < y + bBytes && y < x + aBytes;
-}
-
 /** matmul(device, m, n, k, out, a, b, transposeA, transposeB, accumulate) */
 void matmul(Arguments& a) {
   Device& device = a.device();

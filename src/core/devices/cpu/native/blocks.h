@@ -69,12 +69,6 @@ inline TokenSlices sliceTokens(size_t tokens, Packing packing) {
   return {tokens, count, ((tokens + count - 1) / count + perWord - 1) / perWord * perWord};
 }
 
-inline void packStrip(float* packed, const Operand& b, size_t column, size_t columns, size_t k, size_t count) {
-  for (size_t j = 0; j < columns; j += panelColumns) {
-    packPanel(packed + j * sliceWords, panelColumns, b, column + j, columns - j < panelColumns ? columns - j : panelColumns, k, count);
-  }
-}
-
 /** c (rows × columns) = or += the product of packed panels of one a panel with a packed strip. */
 inline void multiplyStrip(Packing packing, size_t words, const float* a, size_t rows, const float* strip, size_t columns, float* c, size_t ldc, bool accumulate) {
   for (size_t j = 0; j < columns; j += panelColumns) {

@@ -6,17 +6,12 @@
  * A bf16 result is summed in an f32 tile over all of k and rounded once.
  */
 
-/** Words of k in one slice. */
-constexpr size_t sliceWords = 512;
-/** Panels of b in one tile, at most; columns of a tile. */
-constexpr size_t tilePanels = 4;
-constexpr size_t tileColumns = tilePanels * panelColumns;
 /** Rows of a tile, at most (whole panels). */
 constexpr size_t tileRows = 512 / maxRows * maxRows + maxRows;
-/** Thread scratch: packed strip of b, then the f32 tile. */
+/** Thread scratch: packed strip of b, then the f32 tile, then what forming an adapted weight takes. */
 constexpr size_t packedBWords = tileColumns * sliceWords;
 constexpr size_t tileWords = tileRows * tileColumns;
-static_assert((packedBWords + tileWords) * 4 <= threadScratchBytes, "matmul needs more scratch than a thread has");
+static_assert((packedBWords + tileWords + factorWords) * 4 <= threadScratchBytes, "matmul needs more scratch than a thread has");
 /** Shared scratch: packed a, and behind it the f32 result that a bf16 one is gathered in when k does not fit. */
 constexpr size_t gatherWords = sharedScratchBytes / 4 / 4;
 constexpr size_t packedAWords = sharedScratchBytes / 4 - gatherWords;
@@ -27,6 +22,8 @@ struct GemmChunk {
   size_t row, rows, panels;           // of a
   size_t k, slices, sliceK, kEnd;     // slice s covers [k + s·sliceK, min(+ sliceK, kEnd))
   size_t columns;                     // of b
+  const AdaptedArguments* adapted;    // b is formed from this, from its column `firstColumn` on; or null
+  size_t firstColumn;
   size_t stridePanel;                 // words of a packed panel of a in one slice
   bool pairs;
 };
@@ -53,6 +50,22 @@ inline void packLeft(Context& context, const GemmChunk& g) {
   });
 }
 
+/** Packs columns [column, columnEnd) and k [k, k + count) of b, or forms them where b is an adapted weight. `packedB` stands at the thread's scratch. */
+inline void packRight(const GemmChunk& g, float* packedB, size_t column, size_t columnEnd, size_t k, size_t count) {
+  if (g.adapted) {
+    formStrip(packedB, *g.adapted, FormPlace{g.b.kMajor, g.firstColumn + column, columnEnd - column, k, count}, g.b.packing, packedB + packedBWords + tileWords);
+  } else {
+    packStrip(packedB, g.b, column, columnEnd - column, k, count);
+  }
+}
+
+/** Fetches part `part` of `parts` of what packRight would read. */
+inline void prefetchRight(const GemmChunk& g, size_t column, size_t width, size_t slice, size_t part, size_t parts) {
+  const size_t k = g.k + slice * g.sliceK, count = sliceCount(g, slice);
+  prefetchPanel(g.b, column, width, k, count, part, parts);
+  if (g.adapted) prefetchFactors(*g.adapted, FormPlace{g.b.kMajor, g.firstColumn + column, width, k, count}, part, parts);
+}
+
 /**
  * One tile: panels [panel, panelEnd) of a by columns [column, columnEnd), into c at the tile's first row and column. While it computes, what it or
  * the next tile (at `nextColumn`) packs next is fetched from memory: weights do not fit the caches, and packing alone would wait for them.
@@ -62,16 +75,13 @@ inline void multiplyTile(Context& context, const GemmChunk& g, size_t panel, siz
   for (size_t slice = 0; slice < g.slices; slice++) {
     const size_t count = sliceCount(g, slice);
     const size_t words = wordsOf(g.b.packing, count);
-    for (size_t j = column; j < columnEnd; j += panelColumns) {
-      const size_t width = columnEnd - j < panelColumns ? columnEnd - j : panelColumns;
-      packPanel(packedB + (j - column) * sliceWords, panelColumns, g.b, j, width, g.k + slice * g.sliceK, count);
-    }
+    packRight(g, packedB, column, columnEnd, g.k + slice * g.sliceK, count);
     const bool last = slice + 1 == g.slices;
     const size_t nextSlice = last ? 0 : slice + 1, nextStart = last ? nextColumn : column;
     const size_t nextWidth = nextStart >= g.columns ? 0 : g.columns - nextStart < columnEnd - column ? g.columns - nextStart : columnEnd - column;
     for (size_t p = panel; p < panelEnd; p++) {
       const size_t row = panelStart(g.rows, g.panels, p), rows = panelStart(g.rows, g.panels, p + 1) - row;
-      if (nextWidth) prefetchPanel(g.b, nextStart, nextWidth, g.k + nextSlice * g.sliceK, sliceCount(g, nextSlice), p - panel, panelEnd - panel);
+      if (nextWidth) prefetchRight(g, nextStart, nextWidth, nextSlice, p - panel, panelEnd - panel);
       const float* packedA = packedPanel(context, g, slice, p);
       for (size_t j = column; j < columnEnd; j += panelColumns) {
         const size_t width = columnEnd - j < panelColumns ? columnEnd - j : panelColumns;
@@ -92,9 +102,12 @@ inline TileCut cutTiles(const Context& context, const GemmChunk& g) {
   constexpr size_t mostPanels = tileRows / maxRows;
   size_t rowTiles = (g.panels + mostPanels - 1) / mostPanels;
   size_t columnPanels = tilePanels;
-  while (columnPanels > 1 && rowTiles * ((panelsB + columnPanels - 1) / columnPanels) < wanted) columnPanels /= 2;
+  // An adapted weight is formed once per row tile, its factors packed once per strip: below some hundred rows or a few columns that would show.
+  const size_t leastPanels = g.adapted ? 2 : 1;
+  while (columnPanels > leastPanels && rowTiles * ((panelsB + columnPanels - 1) / columnPanels) < wanted) columnPanels /= 2;
   const size_t tileK = g.kEnd - g.k;
-  while (rowTiles * panelsB < wanted && rowTiles * 2 <= g.panels && g.rows / rowTiles * panelColumns * tileK > (size_t(1) << 21)) rowTiles *= 2;
+  const size_t mostRowTiles = g.adapted ? g.panels / (mostPanels / 2) : g.panels;
+  while (rowTiles * 2 <= mostRowTiles && rowTiles * panelsB < wanted && g.rows / rowTiles * panelColumns * tileK > (size_t(1) << 21)) rowTiles *= 2;
   return {rowTiles, columnPanels};
 }
 
@@ -146,6 +159,8 @@ inline void multiplyAll(Context& context, const MatmulArguments& m, Packing pack
   g.stridePanel = wordsOf(packing, g.sliceK) * panelStrideA;
   g.pairs = packing == Packing::pairs;
   g.columns = columns;
+  g.adapted = m.adapted;
+  g.firstColumn = column;
   g.row = row;
   g.rows = rows;
   g.panels = (rows + maxRows - 1) / maxRows;

@@ -6,6 +6,12 @@
  * bf16 dot product, two bf16 values of neighbouring k; an odd k is completed by zero. Lanes beyond `width` are zero up to a whole vector.
  */
 
+/** Words of k in one slice. */
+constexpr size_t sliceWords = 512;
+/** Panels of b in one tile, at most; columns of a tile. */
+constexpr size_t tilePanels = 4;
+constexpr size_t tileColumns = tilePanels * panelColumns;
+
 /** How elements become words. `rounded`: f32 standing beside a bf16 operand is rounded to bf16 first. */
 enum class Packing { plain, rounded, pairs };
 
@@ -119,6 +125,13 @@ inline void packPanel(float* panel, size_t stride, const Operand& x, size_t memb
     packTyped<float, Packing::rounded>(panel, stride, x, member, width, k, count);
   } else {
     packTyped<float, Packing::plain>(panel, stride, x, member, width, k, count);
+  }
+}
+
+/** Packs a strip of b, panel behind panel. */
+inline void packStrip(float* packed, const Operand& b, size_t column, size_t columns, size_t k, size_t count) {
+  for (size_t j = 0; j < columns; j += panelColumns) {
+    packPanel(packed + j * sliceWords, panelColumns, b, column + j, columns - j < panelColumns ? columns - j : panelColumns, k, count);
   }
 }
 

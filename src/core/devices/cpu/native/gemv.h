@@ -34,10 +34,11 @@ inline void dotFour(const float* a, size_t lda, const T* b, size_t ldb, size_t c
   }
 }
 
+/** R rows of the result from `row` on, at most four columns from `column` on, whose weights start at b. */
 template <class T, bool Round, int R>
-inline void dotRows(const MatmulArguments& m, const float* a, size_t row, size_t column, size_t columns) {
+inline void dotRows(const MatmulArguments& m, const float* a, size_t row, const T* b, size_t column, size_t columns) {
   float dots[R][4];
-  dotFour<T, Round, R>(a + row * m.k, m.k, static_cast<const T*>(m.b.data) + column * m.b.ld, m.b.ld, columns, m.k, dots);
+  dotFour<T, Round, R>(a + row * m.k, m.k, b, m.b.ld, columns, m.k, dots);
   for (int r = 0; r < R; r++) {
     for (size_t c = 0; c < columns; c++) {
       const size_t at = (row + r) * m.out.ld + column + c;
@@ -50,17 +51,41 @@ inline void dotRows(const MatmulArguments& m, const float* a, size_t row, size_t
   }
 }
 
+/** All rows of the result, columns [begin, end); b holds their weights. */
+template <class T, bool Round>
+inline void multiplyColumns(const MatmulArguments& m, const float* a, const T* b, size_t begin, size_t end) {
+  for (size_t column = begin; column < end; column += 4) {
+    const size_t columns = end - column < 4 ? end - column : 4;
+    const T* weights = b + (column - begin) * m.b.ld;
+    size_t row = 0;
+    for (; row + 4 <= m.m; row += 4) dotRows<T, Round, 4>(m, a, row, weights, column, columns);
+    for (; row + 2 <= m.m; row += 2) dotRows<T, Round, 2>(m, a, row, weights, column, columns);
+    if (row < m.m) dotRows<T, Round, 1>(m, a, row, weights, column, columns);
+  }
+}
+
 template <class T, bool Round>
 inline void multiplyFew(Context& context, const MatmulArguments& m, const float* a) {
   const size_t grain = (size_t(1) << 16) / m.k / 4 * 4 + 4;
   parallelRange(context, m.n, grain, [&](size_t begin, size_t end, int) {
-    for (size_t column = begin; column < end; column += 4) {
-      const size_t columns = end - column < 4 ? end - column : 4;
-      size_t row = 0;
-      for (; row + 4 <= m.m; row += 4) dotRows<T, Round, 4>(m, a, row, column, columns);
-      for (; row + 2 <= m.m; row += 2) dotRows<T, Round, 2>(m, a, row, column, columns);
-      if (row < m.m) dotRows<T, Round, 1>(m, a, row, column, columns);
-    }
+    multiplyColumns<T, Round>(m, a, static_cast<const T*>(m.b.data) + begin * m.b.ld, begin, end);
+  });
+}
+
+/** Rows of an adapted weight formed at a time, whole fours; 0 where not even four fit a thread's scratch. */
+inline size_t formedRows(const MatmulArguments& m) {
+  constexpr size_t most = 12;
+  return smaller(most, (threadScratchBytes / sizeof(float) - factorWords) / m.k / 4 * 4);
+}
+
+/** The same sums over an adapted weight: some rows of it are formed in the thread's scratch, then used and forgotten. */
+inline void multiplyFewAdapted(Context& context, const MatmulArguments& m, const float* a) {
+  const bool round = m.a.dtype == DType::bf16 || m.b.dtype == DType::bf16;
+  parallelRange(context, m.n, formedRows(m), [&](size_t begin, size_t end, int thread) {
+    float* factors = context.threadScratch(thread);
+    float* rows = factors + factorWords;
+    formRowsOf(rows, *m.adapted, begin, end - begin, round, factors);
+    multiplyColumns<float, false>(m, a, rows, begin, end);
   });
 }
 
@@ -75,12 +100,13 @@ inline void multiplyFewRows(Context& context, const MatmulArguments& m) {
       for (size_t i = 0; i < m.k; i++) to[i] = fromBf16(toBf16(to[i]));
     }
   }
-  if (m.b.dtype == DType::bf16) multiplyFew<uint16_t, false>(context, m, a);
+  if (m.adapted) multiplyFewAdapted(context, m, a);
+  else if (m.b.dtype == DType::bf16) multiplyFew<uint16_t, false>(context, m, a);
   else if (m.a.dtype == DType::bf16) multiplyFew<float, true>(context, m, a);
   else multiplyFew<float, false>(context, m, a);
 }
 
 inline void matmul(Context& context, const MatmulArguments& m) {
-  if (m.m <= fewRows && m.transposeB && !m.transposeA && m.m * m.k * sizeof(float) <= sharedScratchBytes) multiplyFewRows(context, m);
+  if (m.m <= fewRows && m.transposeB && !m.transposeA && m.m * m.k * sizeof(float) <= sharedScratchBytes && (!m.adapted || formedRows(m) > 0)) multiplyFewRows(context, m);
   else multiplyGeneral(context, m, packingFor(context, m.a.dtype, m.b.dtype));
 }

@@ -15,6 +15,7 @@ namespace {
 #include "convert.h"
 #include "gemmKernel.h"
 #include "gemmPack.h"
+#include "adaptedPack.h"
 #include "gemm.h"
 #include "gemv.h"
 #include "layers.h"
@@ -24,12 +25,18 @@ namespace {
 #include "loss.h"
 #include "optimizer.h"
 #include "blocks.h"
+#include "adapters.h"
+#include "adaptedGradients.h"
+#include "hessian.h"
+#include "sparseGpt.h"
 
 constexpr Kernels kernelTable(const char* name) {
   return Kernels{name,          fill,         copy,            loadBytes,       matmul,         addBias,           biasBackward,
                  embeddingForward, embeddingBackward, rmsNormForward, rmsNormBackward, rope,    attentionForward,  attentionBackward,
                  swigluForward, swigluBackward, crossEntropy,  adamwStep,       sumSquares,     gatherColumns,     gatherBlocks,
-                 scatterBlocks, blockGradients, blockScores,   blockMeans,      columnSumSquares};
+                 scatterBlocks, blockGradients, blockScores,   blockMeans,      columnSumSquares,
+                 adaptedGradients, formAdapted, maskBy,        countZeros,      dropout,        scaleColumns,      scaleRows,
+                 rowDots,       columnDots,   doraGains,        canFactor,   inverseCholesky, mirrorLower,      sparseGptSweep};
 }
 
 }  // namespace

@@ -46,10 +46,29 @@ struct Context {
   float* threadScratch(int thread) const { return scratch + size_t(thread) * (threadScratchBytes / sizeof(float)); }
 };
 
+/** W̃, a weight as an adapter changes it (AdaptedWeight of device.ts). Low rank where `left` is given, else scaled by groups of rows. */
+struct AdaptedArguments {
+  Matrix weight;
+  size_t out, in;
+  float scale;
+  bool base;
+  /** (out, ranks) and (ranks, in), of which the first `rank` columns and rows count. */
+  float *left, *right;
+  size_t ranks, rank;
+  /** Steps and zero points (out, in / groupSize) of the levels W̃ is brought to, or null. */
+  const float *steps, *zeros;
+  size_t groupSize;
+  /** (out / groupRows, in) and (out). */
+  const float *alpha, *beta;
+  size_t groupRows;
+};
+
 struct MatmulArguments {
   Matrix out, a, b;
   size_t m, n, k;
   bool transposeA, transposeB, accumulate;
+  /** b is this weight as it is changed; b's fields are those of the weight. */
+  const AdaptedArguments* adapted = nullptr;
 };
 
 struct AttentionArguments {
@@ -71,6 +90,31 @@ struct AdamWArguments {
   size_t count;
   double learningRate, beta1, beta2, epsilon, weightDecay, gradientScale;
   double step;
+};
+
+/** Element i is kept if its mixed bits reach the threshold; see dropoutHash in adapterShapes.ts. */
+struct DropoutArguments {
+  uint32_t seed, threshold;
+  float scale;
+  bool accumulate;
+};
+
+struct DoraArguments {
+  float *norm, *gain;
+  const float *magnitude, *squares, *cross, *gram;
+  size_t count;
+  double scale;
+};
+
+/** Columns of a group of an n:m pattern, at most. */
+constexpr size_t maxGroup = 128;
+
+/** {@link sparseGptSweep} of device.ts; groupSize 0 stands for a share. */
+struct SweepArguments {
+  float *w, *losses, *errors, *upper;
+  const float* diagonal;
+  size_t rows, columns, groupZeros, groupSize, blockSize, first, count;
+  double share;
 };
 
 enum class StoredAs : int { f32 = 0, f16 = 1, bf16 = 2 };
@@ -116,6 +160,24 @@ struct Kernels {
   void (*blockScores)(Context&, float* scores, Matrix dOut, Matrix x, size_t tokens, size_t rows, size_t columns, size_t blockSize, bool isSigned);
   void (*blockMeans)(Context&, float* scores, Matrix x, size_t rows, size_t columns, size_t blockSize, BlockMean mean, const float* columnScale);
   void (*columnSumSquares)(Context&, float* sums, Array x, size_t rows, size_t columns);
+
+  void (*adaptedGradients)(Context&, float* dFirst, float* dSecond, Matrix dOut, Matrix x, size_t tokens, const AdaptedArguments&);
+  void (*formAdapted)(Context&, Array out, const AdaptedArguments&);
+  void (*maskBy)(Context&, Array x, Array weight, size_t count);
+  /** counts[chunk] for each chunk of sumChunk elements. */
+  void (*countZeros)(Context&, uint32_t* counts, Array x, size_t count);
+  void (*dropout)(Context&, Array out, Array x, size_t count, const DropoutArguments&);
+  void (*scaleColumns)(Context&, Array out, Array x, const float* scale, size_t rows, size_t columns, bool accumulate);
+  void (*scaleRows)(Context&, Array out, Array x, const float* scale, size_t rows, size_t columns);
+  void (*rowDots)(Context&, float* out, Array a, Array b, size_t rows, size_t columns);
+  void (*columnDots)(Context&, float* out, Array a, Array b, size_t rows, size_t columns);
+  void (*doraGains)(Context&, const DoraArguments&);
+
+  /** Whether the scratch takes a matrix of this size, to be factored in f64 if `wide`. */
+  bool (*canFactor)(size_t columns, bool wide);
+  bool (*inverseCholesky)(Context&, float* h, const float* diagonal, const double* pivots, size_t columns, double* wide);
+  void (*mirrorLower)(Context&, float* h, const float* diagonal, size_t columns);
+  void (*sparseGptSweep)(Context&, const SweepArguments&);
 };
 
 const Kernels* portableKernels();

@@ -14,12 +14,19 @@ export interface Operand {
   columnStride: number;
 }
 
-/** Called once for every tile of the product, when it is complete: element (row + i, column + j) is tile[i·tileColumns + j]. */
+/** Called once for every tile of the product, when it is complete: element (row + i, column + j) is tile[i·tileColumns + j]. The tile may be changed. */
 export type TileSink = (row: number, rows: number, column: number, columns: number, tile: Float64Array) => void;
 
-const tileRows = 64;
+/**
+ * Fills a panel with rows [row, row + rows) × columns [k, k + depth) of a matrix whose columns are summed over. Rows stand in groups of four, each
+ * group column by column: element (row + i, k + j) at (i − i mod 4)·depth + 4j + i mod 4; rows that the last group lacks are 0.
+ */
+export type PanelSource = (panel: Float64Array, row: number, rows: number, k: number, depth: number) => void;
+
+/** High enough that an adapted weight, which is formed anew for each row of tiles, costs little beside its product. */
+const tileRows = 256;
 export const tileColumns = 128;
-const panelDepth = 256;
+export const panelDepth = 256;
 
 /** The panels and the tile of a device. */
 export class GemmWorkspace {
@@ -33,20 +40,38 @@ export const gemmWorkspaceBytes = 8 * (tileRows * panelDepth + tileColumns * pan
 
 /** Forms a (M, K) · b (K, N), tile by tile. If one operand is bf16, the other is rounded to bf16 while it is packed. */
 export function multiply(M: number, N: number, K: number, a: Operand, b: Operand, workspace: GemmWorkspace, sink: TileSink): void {
-  const { left, right, tile } = workspace;
   const narrow = a.data instanceof Uint16Array || b.data instanceof Uint16Array;
-  const bTransposed: Operand = { data: b.data, offset: b.offset, rowStride: b.columnStride, columnStride: b.rowStride };
+  const transposed: Operand = { data: b.data, offset: b.offset, rowStride: b.columnStride, columnStride: b.rowStride };
+  multiplyPanels(M, N, K, panelsOf(a, narrow), panelsOf(transposed, narrow), workspace, sink);
+}
+
+/** The panels of a matrix within a tensor. */
+export function panelsOf(operand: Operand, narrow: boolean): PanelSource {
+  return (panel, row, rows, k, depth) => pack(panel, operand, row, rows, k, depth, narrow);
+}
+
+/** Like {@link multiply}, of a (M, K) and the transpose of b, (N, K). */
+export function multiplyPanels(
+  M: number,
+  N: number,
+  K: number,
+  a: PanelSource,
+  bTransposed: PanelSource,
+  workspace: GemmWorkspace,
+  sink: TileSink,
+): void {
+  const { left, right, tile } = workspace;
   for (let column = 0; column < N; column += tileColumns) {
     const columns = Math.min(tileColumns, N - column);
     for (let row = 0; row < M; row += tileRows) {
       const rows = Math.min(tileRows, M - row);
-      tile.fill(0);
+      tile.fill(0, 0, Math.ceil(rows / 4) * 4 * tileColumns);
       for (let k = 0; k < K; k += panelDepth) {
         const depth = Math.min(panelDepth, K - k);
-        pack(left, a, row, rows, k, depth, narrow);
-        pack(right, bTransposed, column, columns, k, depth, narrow);
+        a(left, row, rows, k, depth);
+        bTransposed(right, column, columns, k, depth);
         for (let j = 0; j < columns; j += 4) {
-          for (let i = 0; i < rows; i += 4) multiplyPanels(depth, left, i * depth, right, j * depth, tile, i * tileColumns + j);
+          for (let i = 0; i < rows; i += 4) addProduct(depth, left, i * depth, right, j * depth, tile, i * tileColumns + j);
         }
       }
       sink(row, rows, column, columns, tile);
@@ -54,7 +79,7 @@ export function multiply(M: number, N: number, K: number, a: Operand, b: Operand
   }
 }
 
-/** Rows [row, row + rows) × columns [k, k + depth) in groups of four rows, each group column by column; missing rows are 0. */
+/** A {@link PanelSource} of a matrix within a tensor. */
 function pack(
   panel: Float64Array,
   { data, offset, rowStride, columnStride }: Operand,
@@ -90,7 +115,7 @@ function packRounded(panel: Float64Array, to: number, data: Float32Array, from: 
 }
 
 /** tile (4 × 4 at c) += four rows of a · four columns of b. Sixteen sums in local variables: that is what the engine keeps in registers. */
-function multiplyPanels(depth: number, a: Float64Array, i: number, b: Float64Array, j: number, tile: Float64Array, c: number): void {
+function addProduct(depth: number, a: Float64Array, i: number, b: Float64Array, j: number, tile: Float64Array, c: number): void {
   let [c00, c01, c02, c03] = [0, 0, 0, 0];
   let [c10, c11, c12, c13] = [0, 0, 0, 0];
   let [c20, c21, c22, c23] = [0, 0, 0, 0];

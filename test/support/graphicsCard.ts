@@ -1,0 +1,29 @@
+/**
+ * The graphics card that tests of the WebGPU device compute on: this machine's, or SwiftShader, the software card that Debian's chromium brings, over Debian's
+ * Vulkan loader. As root with CI=true both are installed.
+ */
+import { existsSync, readdirSync } from "node:fs";
+import { installCommand, installPackages, mayInstall } from "./debianPackages.ts";
+
+const swiftShader = "/usr/lib/chromium/vk_swiftshader_icd.json";
+const packages = ["chromium-common", "libvulkan1"];
+
+/** Whether it is a software card, which is slow. Throws a sentence that says why there is none. */
+export function prepareGraphicsCard(): { software: boolean } {
+  if (process.platform !== "linux" || process.env.VK_DRIVER_FILES || hasCard())
+    return { software: process.env.VK_DRIVER_FILES?.includes("swiftshader") ?? false };
+  if (!hasSwiftShader() && mayInstall()) installPackages(packages);
+  if (!hasSwiftShader()) throw new Error(`there is no graphics card and no SwiftShader; run \`sudo ${installCommand(packages)}\``);
+  process.env.VK_DRIVER_FILES = swiftShader;
+  return { software: true };
+}
+
+function hasCard(): boolean {
+  const cards = existsSync("/dev/dri") ? readdirSync("/dev/dri") : [];
+  return existsSync("/dev/nvidia0") || cards.some((name) => name.startsWith("renderD"));
+}
+
+function hasSwiftShader(): boolean {
+  const loaders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"].map((folder) => `${folder}/libvulkan.so.1`);
+  return existsSync(swiftShader) && loaders.some((file) => existsSync(file));
+}
