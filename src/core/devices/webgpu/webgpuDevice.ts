@@ -1,0 +1,428 @@
+/**
+ * The WebGPU device: the ops of device.ts as compute kernels, one file a family under kernels/. Here is what every op checks, which form of a kernel it takes,
+ * and how it is cut where a result passes through the workspace. Storage is f32 or packed bf16, arithmetic f32.
+ * The rules to keep: ids are checked on the host before they index; a bf16 result is written by whole words, else through the workspace.
+ */
+import * as adapterShapes from "../adapterShapes.ts";
+import * as blockShapes from "../blockShapes.ts";
+import {
+  type AdamWOptions,
+  type AdaptedWeight,
+  type AttentionShape,
+  type BlockMean,
+  type BlockTable,
+  type ColumnTable,
+  type Device,
+  type DropoutOptions,
+  type GroupQuantization,
+  type MatmulOptions,
+  type SweepOptions,
+  sizeOf,
+  type Tensor,
+} from "../device.ts";
+import * as shapes from "../shapes.ts";
+import { UnsupportedError } from "../unsupported.ts";
+import { openGpu } from "./gpu.ts";
+import * as adapters from "./kernels/adapters.wgsl.ts";
+import * as attention from "./kernels/attention.wgsl.ts";
+import * as blockOps from "./kernels/blocks.wgsl.ts";
+import * as elementwise from "./kernels/elementwise.wgsl.ts";
+import { embeddingBackward, tokensById } from "./kernels/embedding.wgsl.ts";
+import { crossEntropy } from "./kernels/loss.wgsl.ts";
+import { matmul } from "./kernels/matmul.wgsl.ts";
+import * as norms from "./kernels/norms.wgsl.ts";
+import { addColumnSums, partElements, rowSums, squaresOfParts, squareWords, zerosOfParts } from "./kernels/reduce.wgsl.ts";
+import { WebgpuMemory, workspaceElements } from "./memory.ts";
+
+export { webgpuWorkspaceBytes } from "./memory.ts";
+
+/** Opens the graphics card. Throws UserError `device/no-webgpu` or `device/no-gpu`. */
+export async function openWebgpuDevice(): Promise<Device> {
+  return new WebgpuDevice(await openGpu());
+}
+
+class WebgpuDevice extends WebgpuMemory implements Device {
+  readonly name = "webgpu";
+
+  // Dense algebra
+
+  matmul(out: Tensor, a: Tensor, b: Tensor, options: MatmulOptions = {}): void {
+    const { M, N, K } = shapes.checkMatmul(out, a, b, options);
+    this.#product(out, M, N, options.accumulate, (part, first, rows, accumulate) =>
+      matmul(this.programs, part, a, b, { ...options, accumulate }, { N, K, first, rows }),
+    );
+  }
+
+  /** Runs a product over rows of out: straight into it, or in parts through the workspace where its words are not its own. */
+  #product(
+    out: Tensor,
+    M: number,
+    N: number,
+    accumulate = false,
+    run: (part: Tensor, first: number, rows: number, accumulate: boolean) => void,
+  ): void {
+    if (out.dtype === "f32" || this.#ownsWords(out, N)) {
+      run(out, 0, M, accumulate);
+      return;
+    }
+    const most = Math.floor(workspaceElements / N);
+    for (let first = 0; first < M; first += most) {
+      const rows = Math.min(most, M - first);
+      const room = this.room(rows, N);
+      run(room, first, rows, false);
+      elementwise.copy(this.programs, this.rows(out, first, rows), room, accumulate);
+    }
+  }
+
+  #ownsWords(out: Tensor, columns: number): boolean {
+    return columns % 2 === 0 && this.data(out).at % 2 === 0;
+  }
+
+  addBias(out: Tensor, bias: Tensor): void {
+    const { C } = shapes.checkAddBias(out, bias);
+    elementwise.addBias(this.programs, out, bias, C);
+  }
+
+  biasBackward(dBias: Tensor, dOut: Tensor): void {
+    const { N, C } = shapes.checkBiasBackward(dBias, dOut);
+    const wgsl = () => "fn term(row: u32, column: u32) -> f32 { return x(row * p.columns + column); }";
+    addColumnSums(this.programs, { name: "biasBackward", out: dBias, tensors: { x: dOut }, wgsl }, N, C);
+  }
+
+  // Layers
+
+  embeddingForward(out: Tensor, table: Tensor, ids: Tensor): void {
+    const { C, V } = shapes.checkEmbeddingForward(out, table, ids);
+    checkIndices("embeddingForward", "id", this.ints(ids), V);
+    elementwise.embeddingForward(this.programs, out, table, ids, C);
+  }
+
+  embeddingBackward(dTable: Tensor, dOut: Tensor, ids: Tensor): void {
+    const { C, V } = shapes.checkEmbeddingBackward(dTable, dOut, ids);
+    checkIndices("embeddingBackward", "id", this.ints(ids), V);
+    const { ranges, tokens } = tokensById(this.ints(ids));
+    const [rangeTable, tokenTable] = [this.#temporary(ranges), this.#temporary(tokens)];
+    embeddingBackward(this.programs, dTable, dOut, rangeTable, tokenTable, C);
+    this.free(rangeTable);
+    this.free(tokenTable);
+  }
+
+  #temporary(values: Int32Array): Tensor {
+    const tensor = this.allocate([values.length], "i32", "workspace");
+    this.write(tensor, values);
+    return tensor;
+  }
+
+  rmsNormForward(out: Tensor, rstd: Tensor, x: Tensor, weight: Tensor, epsilon: number): void {
+    const { R, C } = shapes.checkRmsNormForward(out, rstd, x, weight);
+    norms.rmsNormForward(this.programs, out, rstd, x, weight, epsilon, R, C);
+  }
+
+  rmsNormBackward(dX: Tensor | null, dWeight: Tensor | null, dOut: Tensor, x: Tensor, weight: Tensor, rstd: Tensor, accumulate: boolean): void {
+    const { R, C } = shapes.checkRmsNormBackward(dX, dWeight, dOut, x, weight, rstd, accumulate);
+    norms.rmsNormBackward(this.programs, { dX, dWeight, dOut, x, weight, rstd, dots: this.#vector("rmsNormBackward", R) }, accumulate, R, C);
+  }
+
+  #vector(op: string, length: number): Tensor {
+    if (length > workspaceElements) throw new UnsupportedError(op, `${length} rows`);
+    return this.room(length);
+  }
+
+  /** Turned into the workspace some rows at a time and brought back. */
+  rope(x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, headSize: number, inverse: boolean): void {
+    const { N, P, heads } = shapes.checkRope(x, cos, sin, positions, headSize);
+    checkIndices("rope", "position", this.ints(positions), P);
+    const C = heads * headSize;
+    const most = Math.floor(workspaceElements / C);
+    for (let first = 0; first < N; first += most) {
+      const rows = Math.min(most, N - first);
+      const part = this.rows(x, first, rows);
+      const room = this.room(rows, C);
+      norms.rotate(this.programs, room, part, cos, sin, this.rows(positions, first, rows), headSize, inverse);
+      elementwise.copy(this.programs, part, room, false);
+    }
+  }
+
+  attentionForward(out: Tensor, logSumExp: Tensor, q: Tensor, k: Tensor, v: Tensor, documentStart: Tensor, shape: AttentionShape): void {
+    shapes.checkAttentionForward(out, logSumExp, q, k, v, documentStart, shape);
+    this.#checkStarts("attentionForward", documentStart, shape);
+    this.#throughF32([out], shape.headSize, ([y]) => attention.attentionForward(this.programs, y, logSumExp, q, k, v, documentStart, shape));
+  }
+
+  attentionBackward(
+    dQ: Tensor,
+    dK: Tensor,
+    dV: Tensor,
+    dOut: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    logSumExp: Tensor,
+    documentStart: Tensor,
+    shape: AttentionShape,
+  ): void {
+    shapes.checkAttentionBackward(dQ, dK, dV, dOut, q, k, v, out, logSumExp, documentStart, shape);
+    this.#checkStarts("attentionBackward", documentStart, shape);
+    const { numHeads, headSize, batchSize, queryLength } = shape;
+    const dots = this.allocate([batchSize * queryLength * numHeads], "f32", "workspace");
+    const wgsl = () => `fn term(row: u32, column: u32) -> f32 { let i = row * p.columns + column; return dOut(i) * y(i); }
+fn result(row: u32, sum: f32) -> f32 { return sum; }`;
+    rowSums(this.programs, { name: "attentionBackward", out: dots, tensors: { dOut, y: out }, wgsl }, batchSize * queryLength * numHeads, headSize);
+    const given = { dOut, q, k, v, logSumExp, dots, documentStart };
+    this.#throughF32([dQ], headSize, ([part]) => attention.attentionBackwardQuery(this.programs, { dQ: part, ...given }, shape));
+    this.#throughF32([dK, dV], headSize, ([dKey, dValue]) =>
+      attention.attentionBackwardKey(this.programs, { dK: dKey, dV: dValue, ...given }, shape),
+    );
+    this.free(dots);
+  }
+
+  #checkStarts(op: string, documentStart: Tensor, { queryLength, keyLength }: AttentionShape): void {
+    for (const [t, start] of this.ints(documentStart).entries())
+      checkIndex(op, "documentStart", start, keyLength - queryLength + (t % queryLength) + 1);
+  }
+
+  /** Gives a kernel that writes rows of a head f32 results where bf16 ones have words that are not their own. */
+  #throughF32(outs: Tensor[], headSize: number, run: (parts: Tensor[]) => void): void {
+    if (outs.every((out) => out.dtype === "f32" || this.#ownsWords(out, headSize))) {
+      run(outs);
+      return;
+    }
+    const parts = outs.map(({ shape }) => this.allocate(shape, "f32", "workspace"));
+    run(parts);
+    for (const [i, out] of outs.entries()) {
+      elementwise.copy(this.programs, out, parts[i], false);
+      this.free(parts[i]);
+    }
+  }
+
+  swigluForward(out: Tensor, gate: Tensor, up: Tensor): void {
+    shapes.checkSwigluForward(out, gate, up);
+    elementwise.swigluForward(this.programs, out, gate, up);
+  }
+
+  swigluBackward(dGate: Tensor, dUp: Tensor, dOut: Tensor, gate: Tensor, up: Tensor): void {
+    shapes.checkSwigluBackward(dGate, dUp, dOut, gate, up);
+    elementwise.swigluBackward(this.programs, dGate, dUp, dOut, gate, up);
+  }
+
+  crossEntropy(losses: Tensor, logits: Tensor, targets: Tensor, scale: number | null): void {
+    const { n, V } = shapes.checkCrossEntropy(losses, logits, targets, scale);
+    for (const target of this.ints(targets)) if (target >= 0) checkIndex("crossEntropy", "target", target, V);
+    crossEntropy(this.programs, losses, logits, targets, this.#vector("crossEntropy", n), scale, n, V);
+  }
+
+  // Optimizer
+
+  adamwStep(value: Tensor, gradient: Tensor, firstMoment: Tensor, secondMoment: Tensor, options: AdamWOptions): void {
+    shapes.checkAdamwStep(value, gradient, firstMoment, secondMoment, options);
+    elementwise.adamwStep(this.programs, value, gradient, firstMoment, secondMoment, options);
+  }
+
+  /** Sums of parts from the card, added in f64 here. */
+  async sumSquares(tensors: readonly Tensor[]): Promise<Float64Array> {
+    shapes.checkSumSquares(tensors);
+    const parts = await this.#ofParts(tensors, squareWords, squaresOfParts);
+    return Float64Array.from(parts, (part) => {
+      let sum = 0;
+      for (let i = 0; i < part.length; i += squareWords) sum += Number.isFinite(part[i]) ? (part[i] + part[i + 1]) * 4 ** part[i + 2] : part[i];
+      return sum;
+    });
+  }
+
+  /** What a kernel leaves of each part of each tensor; one wait for all. */
+  async #ofParts(tensors: readonly Tensor[], words: number, run: typeof zerosOfParts): Promise<Float32Array[]> {
+    if (tensors.length === 0) {
+      await this.commands.done();
+      return [];
+    }
+    const lengths = tensors.map(({ shape }) => words * Math.ceil(sizeOf(shape) / partElements));
+    const room = this.allocate(
+      [
+        Math.max(
+          1,
+          lengths.reduce((sum, length) => sum + length, 0),
+        ),
+      ],
+      "f32",
+      "workspace",
+    );
+    let first = 0;
+    for (const [i, tensor] of tensors.entries()) {
+      run(this.programs, room, tensor, sizeOf(tensor.shape), first);
+      first += lengths[i];
+    }
+    const all = (await this.read(room)) as Float32Array;
+    this.free(room);
+    let end = 0;
+    return lengths.map((length) => {
+      end += length;
+      return all.subarray(end - length, end);
+    });
+  }
+
+  // Blocks of a weight (SMT)
+
+  gatherColumns(out: Tensor, x: Tensor, columns: ColumnTable): void {
+    const { N, C, gathered } = blockShapes.checkGatherColumns(out, x, columns);
+    blockOps.gatherColumns(this.programs, out, x, this.table(columns, sourceColumns), N, C, gathered);
+  }
+
+  gatherBlocks(out: Tensor, weight: Tensor, blocks: BlockTable): void {
+    const checked = blockShapes.checkGatherBlocks(out, weight, blocks);
+    const largest = Math.max(0, ...checked.map(({ rowCount, columnCount }) => rowCount * columnCount));
+    blockOps.gatherBlocks(this.programs, out, weight, this.table(blocks), checked.length, largest, shapes.columnsOf(weight));
+  }
+
+  scatterBlocks(weight: Tensor, values: Tensor, blocks: BlockTable): void {
+    const checked = blockShapes.checkScatterBlocks(weight, values, blocks);
+    const width = shapes.columnsOf(weight);
+    const even = this.#ownsWords(weight, width) && checked.every(({ columnStart, columnCount }) => columnStart % 2 === 0 && columnCount % 2 === 0);
+    if (weight.dtype === "f32" || even) {
+      const largest = Math.max(0, ...checked.map(({ rowCount, columnCount }) => rowCount * columnCount));
+      blockOps.scatterBlocks(this.programs, weight, values, this.table(blocks), checked.length, largest, width);
+      return;
+    }
+    for (const { rowStart, rowCount, columnStart, columnCount, offset } of checked)
+      blockOps.scatterBlock(this.programs, this.rows(weight, rowStart, rowCount), values, width, { rowCount, columnStart, columnCount, offset });
+  }
+
+  blockGradients(dBlocks: Tensor, dOut: Tensor, slices: Tensor, blocks: BlockTable): void {
+    const { N, blocks: checked } = blockShapes.checkBlockGradients(dBlocks, dOut, slices, blocks);
+    const [O, S] = [shapes.columnsOf(dOut), shapes.columnsOf(slices)];
+    for (const block of checked) blockOps.blockGradient(this.programs, dBlocks, dOut, slices, N, O, S, block);
+  }
+
+  blockScores(scores: Tensor, dOut: Tensor, x: Tensor, blockSize: number, signed: boolean): void {
+    const { N, out, in: C } = blockShapes.checkBlockScores(scores, dOut, x, blockSize);
+    blockOps.blockScores(this.programs, scores, dOut, x, blockSize, signed, N, out, C);
+  }
+
+  blockMeans(scores: Tensor, x: Tensor, blockSize: number, mean: BlockMean, columnScale: Tensor | null): void {
+    const { rows, columns } = blockShapes.checkBlockMeans(scores, x, blockSize, mean, columnScale);
+    blockOps.blockMeans(this.programs, scores, x, blockSize, mean, columnScale, rows, columns);
+  }
+
+  columnSumSquares(sums: Tensor, x: Tensor): void {
+    const { N, C } = blockShapes.checkColumnSumSquares(sums, x);
+    const wgsl = () => "fn term(row: u32, column: u32) -> f32 { let v = x(row * p.columns + column); return v * v; }";
+    addColumnSums(this.programs, { name: "columnSumSquares", out: sums, tensors: { x }, wgsl }, N, C);
+  }
+
+  // Adapted weights (LoRS, SQFT, SPP)
+
+  adaptedMatmul(out: Tensor, a: Tensor, adapted: AdaptedWeight, options: { transposeB?: boolean; accumulate?: boolean } = {}): void {
+    const { M, N, K } = adapterShapes.checkAdaptedMatmul(out, a, adapted, options);
+    this.#product(out, M, N, options.accumulate, (part, first, rows, accumulate) =>
+      adapters.adaptedMatmul(this.programs, part, a, adapted, { ...options, accumulate }, { N, K, first, rows }),
+    );
+  }
+
+  adaptedGradients(dFirst: Tensor, dSecond: Tensor, dOut: Tensor, x: Tensor, adapted: AdaptedWeight): void {
+    const { out, in: wide } = adapterShapes.checkAdaptedGradients(dFirst, dSecond, dOut, x, adapted);
+    const groupRows = adapted.kind === "groupScaled" ? out / shapes.rowsOf(adapted.alpha) : out;
+    const most = Math.min(groupRows, Math.floor(workspaceElements / wide));
+    for (let group = 0; group < out / groupRows; group++)
+      for (let first = group * groupRows; first < (group + 1) * groupRows; first += most) {
+        const rows = Math.min(most, (group + 1) * groupRows - first);
+        const tile = this.room(rows, wide);
+        adapters.gradientRows(this.programs, tile, dOut, x, first, rows);
+        if (adapted.kind === "maskedLowRank")
+          adapters.addLowRankGradients(this.programs, { dLeft: dFirst, dRight: dSecond, tile }, adapted, first, rows);
+        else
+          adapters.addGroupGradients(
+            this.programs,
+            { dAlpha: this.rows(dFirst, group, 1), dBeta: this.rows(dSecond, first, rows), tile },
+            adapted,
+            group,
+            first,
+            rows,
+          );
+      }
+  }
+
+  formAdapted(out: Tensor, adapted: AdaptedWeight): void {
+    adapterShapes.checkFormAdapted(out, adapted);
+    adapters.formAdapted(this.programs, out, adapted);
+  }
+
+  fitQuantization(quantization: GroupQuantization, weight: Tensor): void {
+    adapterShapes.checkFitQuantization(quantization, weight);
+    adapters.fitQuantization(this.programs, quantization, weight);
+  }
+
+  maskBy(x: Tensor, weight: Tensor): void {
+    adapterShapes.checkMaskBy(x, weight);
+    elementwise.maskBy(this.programs, x, weight);
+  }
+
+  async countZeros(tensors: readonly Tensor[]): Promise<Float64Array> {
+    adapterShapes.checkCountZeros(tensors);
+    const parts = await this.#ofParts(tensors, 1, zerosOfParts);
+    return Float64Array.from(parts, (part) => part.reduce((sum, zeros) => sum + zeros, 0));
+  }
+
+  // Small pieces of adapters (LoRA, DoRA)
+
+  dropout(out: Tensor, x: Tensor, options: DropoutOptions): void {
+    const { seed, threshold, scale } = adapterShapes.checkDropout(out, x, options);
+    elementwise.dropout(this.programs, out, x, seed, threshold, scale, options.accumulate ?? false);
+  }
+
+  scaleColumns(out: Tensor, x: Tensor, scale: Tensor, accumulate: boolean): void {
+    const { C } = adapterShapes.checkScaleColumns(out, x, scale);
+    elementwise.scaleColumns(this.programs, out, x, scale, C, accumulate);
+  }
+
+  scaleRows(out: Tensor, x: Tensor, scale: Tensor): void {
+    const { C } = adapterShapes.checkScaleRows(out, x, scale);
+    elementwise.scaleRows(this.programs, out, x, scale, C);
+  }
+
+  rowDots(out: Tensor, a: Tensor, b: Tensor): void {
+    const { R, C } = adapterShapes.checkRowDots(out, a, b);
+    const wgsl = () => `fn term(row: u32, column: u32) -> f32 { let i = row * p.columns + column; return a(i) * b(i); }
+fn result(row: u32, sum: f32) -> f32 { return sum; }`;
+    rowSums(this.programs, { name: "rowDots", out, tensors: { a, b }, wgsl }, R, C);
+  }
+
+  columnDots(out: Tensor, a: Tensor, b: Tensor): void {
+    const { N, C } = adapterShapes.checkColumnDots(out, a, b);
+    const wgsl = () => "fn term(row: u32, column: u32) -> f32 { let i = row * p.columns + column; return a(i) * b(i); }";
+    addColumnSums(this.programs, { name: "columnDots", out, tensors: { a, b }, wgsl }, N, C);
+  }
+
+  doraGains(norm: Tensor, gain: Tensor, magnitude: Tensor, squares: Tensor, cross: Tensor, gram: Tensor, scale: number): void {
+    adapterShapes.checkDoraGains(norm, gain, magnitude, squares, cross, gram, scale);
+    elementwise.doraGains(this.programs, norm, gain, magnitude, squares, cross, gram, scale);
+  }
+
+  // Pruning (SparseGPT)
+
+  async inverseCholesky(_h: Tensor, _diagonal: Tensor, _damping: number, _wide: Tensor | null): Promise<boolean> {
+    throw new UnsupportedError("inverseCholesky", "any shape");
+  }
+
+  mirrorLower(_h: Tensor, _diagonal: Tensor): void {
+    throw new UnsupportedError("mirrorLower", "any shape");
+  }
+
+  sparseGptSweep(_w: Tensor, _losses: Tensor, _errors: Tensor, _upper: Tensor, _diagonal: Tensor, _options: SweepOptions): void {
+    throw new UnsupportedError("sparseGptSweep", "any shape");
+  }
+}
+
+function checkIndices(op: string, name: string, indices: Int32Array, limit: number): void {
+  for (const index of indices) checkIndex(op, name, index, limit);
+}
+
+function checkIndex(op: string, name: string, index: number, limit: number): void {
+  if (index < 0 || index >= limit) throw new Error(`${op}: ${name} ${index} is not below ${limit}`);
+}
+
+/** Of each gathered column the column of x it comes from. */
+function sourceColumns(columns: ColumnTable): Int32Array {
+  const source: number[] = [];
+  for (let i = 0; i < columns.length; i += 2) for (let column = 0; column < columns[i + 1]; column++) source.push(columns[i] + column);
+  return Int32Array.from(source);
+}
