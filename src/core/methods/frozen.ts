@@ -3,7 +3,7 @@ import type { Device, Tensor } from "../devices/device.ts";
 import { frozenBackward, frozenForward, type Linear, type Parameter, type TuningMethod } from "./method.ts";
 
 export class Frozen implements TuningMethod {
-  readonly lowestStage = Number.POSITIVE_INFINITY;
+  readonly lowestStage: number = Number.POSITIVE_INFINITY;
   readonly parameters: readonly Parameter[] = [];
   readonly #device: Device;
 
@@ -19,7 +19,7 @@ export class Frozen implements TuningMethod {
     frozenForward(this.#device, out, linear, x, accumulate);
   }
 
-  saveInput(): null {
+  saveInput(_stage: number, _x: Tensor): Tensor | null {
     return null;
   }
 

@@ -2,6 +2,8 @@
  * Full fine-tuning: every weight of the model is trained, dW (out, in) for each linear map, norms, embedding, head and biases included.
  * In f32 the weight is its own master; in bf16 matrices have an f32 master that is rounded into the weight after each update:
  * 2 (weight) + 4 (master) + 4 (gradient) + 8 (moments) = 18 bytes a parameter.
+ * With `keepZeros` the linear maps' zeros stay: their gradient is masked as it is added, so the norm does not count it either, and a weight whose value,
+ * gradient and moments are all zero is not moved by AdamW, nor by its decay. That keeps the mask in the weight itself.
  */
 import type { Device, Tensor } from "../devices/device.ts";
 import type { LlamaTensors } from "../model/tensors.ts";
@@ -13,9 +15,11 @@ export class FullFineTuning implements TuningMethod {
   readonly #device: Device;
   readonly #weights: LlamaTensors["byName"];
   readonly #byName = new Map<string, Parameter>();
+  readonly #keepZeros: boolean;
 
-  constructor(device: Device, tensors: LlamaTensors) {
+  constructor(device: Device, tensors: LlamaTensors, { keepZeros }: { keepZeros: boolean } = { keepZeros: false }) {
     this.#device = device;
+    this.#keepZeros = keepZeros;
     this.#weights = tensors.byName;
     for (const [name, weight] of tensors.byName) {
       const parameter = parameterFor(device, name, masterOf(device, weight));
@@ -38,7 +42,9 @@ export class FullFineTuning implements TuningMethod {
 
   linearBackward(dX: Tensor | null, linear: Linear, dOut: Tensor, saved: Tensor | null, accumulate: boolean): void {
     if (!saved) throw new Error(`${linear.name}: backward without its input`);
-    this.#device.matmul(this.#gradient(`${linear.name}.weight`), dOut, saved, { transposeA: true, accumulate: true });
+    const gradient = this.#gradient(`${linear.name}.weight`);
+    this.#device.matmul(gradient, dOut, saved, { transposeA: true, accumulate: true });
+    if (this.#keepZeros) this.#device.maskBy(gradient, linear.weight);
     if (linear.bias) this.#device.biasBackward(this.#gradient(`${linear.name}.bias`), dOut);
     frozenBackward(this.#device, dX, linear, dOut, accumulate);
   }

@@ -32,6 +32,12 @@ export interface Parameter {
   secondMoment: Tensor;
 }
 
+/** Which micro-batch is coming: dropout and rank draws depend on it and on the seed alone. `batch` is its global index. */
+export interface BatchPlace {
+  step: number;
+  batch: number;
+}
+
 export interface TuningMethod {
   /** The lowest stage that trains something; −1 when the embedding does, above every stage when nothing below the head does. */
   readonly lowestStage: number;
@@ -39,14 +45,34 @@ export interface TuningMethod {
   readonly parameters: readonly Parameter[];
   /** f32 accumulator of a parameter that is trained as a whole outside the linear maps (norms, embedding, head), or null. */
   gradientOf(name: string): Tensor | null;
-  /** y = x·Wᵀ (+ bias) into out (N, out), added to it with `accumulate`; x (N, in). */
-  linearForward(out: Tensor, linear: Linear, x: Tensor, accumulate: boolean): void;
+  /** Told before every micro-batch of training, and null before evaluation and generation: what is random then rests. */
+  beginBatch?(place: BatchPlace | null): void;
+  /**
+   * y = x·Wᵀ (+ bias) into out (N, out), added to it with `accumulate`; x (N, in). What backward needs of this map beside its stage's input is
+   * handed to `keep`, which is null when no backward follows; the model frees it.
+   */
+  linearForward(out: Tensor, linear: Linear, x: Tensor, accumulate: boolean, keep: ((tensor: Tensor) => void) | null): void;
   /** What backward needs of a stage's input x (N, in): a new tensor, x itself (the model then keeps it), or null. */
   saveInput(stage: number, x: Tensor): Tensor | null;
-  /** Adds to the method's own gradients; unless dX is null, dX (N, in) = dOut·W, added with `accumulate`. `saved` is what saveInput returned. */
-  linearBackward(dX: Tensor | null, linear: Linear, dOut: Tensor, saved: Tensor | null, accumulate: boolean): void;
+  /**
+   * Adds to the method's own gradients; unless dX is null, dX (N, in) = dOut·W, added with `accumulate`. `saved` is what saveInput returned, `kept` what
+   * linearForward handed to `keep`, or null.
+   */
+  linearBackward(dX: Tensor | null, linear: Linear, dOut: Tensor, saved: Tensor | null, accumulate: boolean, kept: Tensor | null): void;
   /** Carries the updated values into the weights that forward reads. Called after every optimizer step. */
   afterUpdate(): void;
+}
+
+/** A method whose parameters stand beside frozen weights: LoRS, LoRA, DoRA, SPP, SQFT. */
+export interface AdapterMethod extends TuningMethod {
+  /** The maps it adapts, in (layer, projection) order. */
+  readonly linears: readonly Linear[];
+  /** Whether W̃ is zero wherever W is. */
+  readonly keepsZeros: boolean;
+  /** out (out, in), f32 or the weight's dtype = the adapted weight, summed in f32 and rounded once. Throws when `linear` is none of `linears`. */
+  mergedWeight(out: Tensor, linear: Linear): void;
+  /** Gives parameters, gradients and moments back; the weights are as they were. */
+  release(): void;
 }
 
 /** Allocates the gradient and the moments of a trained tensor, the moments zero. */

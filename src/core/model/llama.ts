@@ -8,8 +8,8 @@
  */
 import type { Batch } from "../data/batch.ts";
 import type { AttentionShape, Device, Tensor } from "../devices/device.ts";
-import type { TuningMethod } from "../methods/method.ts";
-import type { ModelConfig } from "./config.ts";
+import { type Linear, stageOf, type TuningMethod } from "../methods/method.ts";
+import type { ModelConfig, Projection } from "./config.ts";
 import type { RopeTables } from "./rope.ts";
 import type { LayerTensors, LlamaTensors, Precision } from "./tensors.ts";
 
@@ -34,9 +34,10 @@ export interface DeviceBatch {
   tokens: number;
 }
 
-/** Keys and values of the positions seen so far, per layer (capacity, NKV·HS), for generation one sequence at a time. */
+/** Keys and values of the positions seen so far, per layer (sequences · capacity, NKV·HS), for generation. */
 export interface KeyValueCache {
   layers: { k: Tensor; v: Tensor }[];
+  /** Positions held of every sequence; those of a shorter one begin with padding. */
   length: number;
   capacity: number;
 }
@@ -73,31 +74,76 @@ export async function runBatch(m: Llama, method: TuningMethod, batch: Batch, sca
 }
 
 /** Logits (rows, V) f32 of the last `rows` positions of a single sequence; with a cache, `ids` continue it. The caller frees them. */
-export async function runLogits(m: Llama, method: TuningMethod, ids: Int32Array, rows: number, cache: KeyValueCache | null): Promise<Tensor> {
-  const { device: d, config } = m;
+export function runLogits(m: Llama, method: TuningMethod, ids: Int32Array, rows: number, cache: KeyValueCache | null): Promise<Tensor> {
   const past = cache?.length ?? 0;
   const positions = Int32Array.from(ids, (_, i) => past + i);
-  const input = uploadBatch(m, { batchSize: 1, sequenceLength: ids.length, inputs: ids, positions, documentStart: new Int32Array(ids.length) });
-  if (cache) input.shape = { ...input.shape, keyLength: past + ids.length, keyStride: cache.capacity };
-  const x = d.allocate([ids.length, config.hiddenSize], "f32", "activations");
+  const batch = { batchSize: 1, sequenceLength: ids.length, inputs: ids, positions, documentStart: new Int32Array(ids.length) };
+  const last = Int32Array.from({ length: rows }, (_, i) => ids.length - rows + i);
+  return runLogitsAt(m, method, batch, last, cache);
+}
+
+/**
+ * Logits (rows.length, V) f32 of the listed rows of a batch; with a cache, each of its sequences continues what the cache holds of it, and
+ * `documentStart` counts from the cache's first position. The caller frees them.
+ */
+export async function runLogitsAt(m: Llama, method: TuningMethod, batch: Inputs, rows: Int32Array, cache: KeyValueCache | null): Promise<Tensor> {
+  const hidden = await hiddenAt(m, method, batch, rows, cache);
+  const logits = m.device.allocate([rows.length, m.config.vocabSize], "f32", "activations");
+  m.device.matmul(logits, hidden, m.tensors.head, { transposeB: true });
+  m.device.free(hidden);
+  return logits;
+}
+
+/** −log p of token `targets[i]` coming after row `rows[i]` of a batch. A row may be listed several times. */
+export async function runTokenLosses(m: Llama, method: TuningMethod, batch: Inputs, rows: Int32Array, targets: Int32Array): Promise<Float32Array> {
+  const { device: d, config } = m;
+  const hidden = await hiddenAt(m, method, batch, rows, null);
+  const chunk = headChunkRows(rows.length, config.vocabSize);
+  const logits = d.allocate([chunk, config.vocabSize], "f32", "activations");
+  const losses = d.allocate([rows.length], "f32", "activations");
+  const ids = d.allocate([rows.length], "i32", "activations");
+  d.write(ids, targets);
+  for (let first = 0; first < rows.length; first += chunk) {
+    const count = Math.min(chunk, rows.length - first);
+    const part = d.rows(logits, 0, count);
+    d.matmul(part, d.rows(hidden, first, count), m.tensors.head, { transposeB: true });
+    d.crossEntropy(d.rows(losses, first, count), part, d.rows(ids, first, count), null);
+    await d.turn();
+  }
+  const read = (await d.read(losses)) as Float32Array;
+  freeAll(d, [hidden, logits, losses, ids]);
+  return read;
+}
+
+/** What the model reads of a batch. */
+export type Inputs = Pick<Batch, "batchSize" | "sequenceLength" | "inputs" | "positions" | "documentStart">;
+
+/** Forward without a backward: the listed rows (rows.length, C) after the final norm. */
+async function hiddenAt(m: Llama, method: TuningMethod, batch: Inputs, rows: Int32Array, cache: KeyValueCache | null): Promise<Tensor> {
+  const { device: d, config } = m;
+  const input = uploadBatch(m, batch);
+  if (cache) input.shape = { ...input.shape, keyLength: cache.length + batch.sequenceLength, keyStride: cache.capacity };
+  const x = d.allocate([input.tokens, config.hiddenSize], "f32", "activations");
   d.embeddingForward(x, m.tensors.embedding, input.inputs);
   for (let layer = 0; layer < config.numLayers; layer++) {
     layerForward(m, method, input, layer, x, null, cache);
     await d.turn();
   }
-  if (cache) cache.length += ids.length;
-  const last = d.rows(x, ids.length - rows, rows);
-  const hidden = d.allocate([rows, config.hiddenSize], m.precision, "activations");
-  const rstd = d.allocate([rows], "f32", "activations");
-  d.rmsNormForward(hidden, rstd, last, m.tensors.finalNorm, config.rmsNormEpsilon);
-  const logits = d.allocate([rows, config.vocabSize], "f32", "activations");
-  d.matmul(logits, hidden, m.tensors.head, { transposeB: true });
-  freeAll(d, [hidden, rstd, x]);
+  if (cache) cache.length += batch.sequenceLength;
+  const rowIds = d.allocate([rows.length], "i32", "activations");
+  const gathered = d.allocate([rows.length, config.hiddenSize], "f32", "activations");
+  const rstd = d.allocate([rows.length], "f32", "activations");
+  const hidden = d.allocate([rows.length, config.hiddenSize], m.precision, "activations");
+  d.write(rowIds, rows);
+  d.embeddingForward(gathered, x, rowIds); // gathers the rows
+  d.rmsNormForward(hidden, rstd, gathered, m.tensors.finalNorm, config.rmsNormEpsilon);
+  freeAll(d, [x, rowIds, gathered, rstd]);
   freeBatch(d, input);
-  return logits;
+  return hidden;
 }
 
-function uploadBatch(m: Llama, batch: Pick<Batch, "batchSize" | "sequenceLength" | "inputs" | "positions" | "documentStart">): DeviceBatch {
+/** A micro-batch onto the device; {@link freeBatch} gives it back. */
+export function uploadBatch(m: Llama, batch: Inputs): DeviceBatch {
   const { batchSize, sequenceLength } = batch;
   const { numHeads, numKeyValueHeads, headSize } = m.config;
   const upload = (data: Int32Array) => {
@@ -114,7 +160,7 @@ function uploadBatch(m: Llama, batch: Pick<Batch, "batchSize" | "sequenceLength"
   };
 }
 
-function freeBatch(d: Device, batch: DeviceBatch): void {
+export function freeBatch(d: Device, batch: DeviceBatch): void {
   freeAll(d, [batch.inputs, batch.positions, batch.documentStart]);
 }
 
@@ -214,6 +260,13 @@ interface LayerKept {
   up?: Tensor;
   /** What the method keeps of each stage's input. */
   stageInput: (Tensor | null)[];
+  /** What the method keeps of a linear map beside its stage's input. */
+  linear: Partial<Record<Projection, Tensor>>;
+}
+
+/** x (N, C), the residual stream before a layer, becomes the one after it. For what goes through a model layer by layer, such as pruning. */
+export function forwardLayer(m: Llama, method: TuningMethod, batch: DeviceBatch, layer: number, x: Tensor): void {
+  layerForward(m, method, batch, layer, x, null, null);
 }
 
 function forwardOnly(m: Llama, method: TuningMethod, batch: DeviceBatch, layer: number, x: Tensor): null {
@@ -224,7 +277,7 @@ function forwardOnly(m: Llama, method: TuningMethod, batch: DeviceBatch, layer: 
 /** Forward of one layer, keeping what backward needs; null when backward will not come down here. */
 function forwardKeeping(m: Llama, method: TuningMethod, batch: DeviceBatch, layer: number, x: Tensor): LayerKept | null {
   if (method.lowestStage >= 4 * (layer + 1)) return forwardOnly(m, method, batch, layer, x);
-  const kept: LayerKept = { stageInput: [null, null, null, null] };
+  const kept: LayerKept = { stageInput: [null, null, null, null], linear: {} };
   if (m.recompute === "none") {
     layerForward(m, method, batch, layer, x, kept, null);
     return kept;
@@ -238,8 +291,8 @@ function forwardKeeping(m: Llama, method: TuningMethod, batch: DeviceBatch, laye
 function backwardFromKept(m: Llama, method: TuningMethod, batch: DeviceBatch, layer: number, dx: Tensor, kept: LayerKept): void {
   if (kept.checkpoint) layerForward(m, method, batch, layer, kept.checkpoint, kept, null);
   layerBackward(m, method, batch, layer, dx, kept);
-  const { stageInput, ...tensors } = kept;
-  freeAll(m.device, [...stageInput, ...Object.values(tensors)]);
+  const { stageInput, linear, ...tensors } = kept;
+  freeAll(m.device, [...stageInput, ...Object.values(linear), ...Object.values(tensors)]);
 }
 
 /** x (N, C) += attention(norm(x)); x += mlp(norm(x)). Fills `kept` down to the method's lowest stage. */
@@ -259,13 +312,19 @@ function layerForward(
   const reach = kept ? method.lowestStage - 4 * layer : Number.POSITIVE_INFINITY; // lowest stage backward visits in this layer, from 0
   const activation = (columns: number) => d.allocate([N, columns], precision, "activations");
   const temporary: (Tensor | null)[] = [];
-  const keep = <K extends Exclude<keyof LayerKept, "stageInput">>(upTo: number, entries: Record<K, Tensor>) => {
+  const keep = <K extends Exclude<keyof LayerKept, "stageInput" | "linear">>(upTo: number, entries: Record<K, Tensor>) => {
     if (kept && reach <= upTo) Object.assign(kept, entries);
     else temporary.push(...Object.values<Tensor>(entries));
   };
   const keepStageInput = (stage: 0 | 1 | 2 | 3, input: Tensor) => {
     if (kept && reach <= stage) kept.stageInput[stage] = method.saveInput(4 * layer + stage, input);
     if (kept?.stageInput[stage] !== input) temporary.push(input);
+  };
+  const run = (out: Tensor, linear: Linear, input: Tensor, accumulate: boolean) => {
+    const keepOf = (tensor: Tensor) => {
+      if (kept) kept.linear[linear.projection] = tensor;
+    };
+    method.linearForward(out, linear, input, accumulate, kept && reach <= stageOf[linear.projection] ? keepOf : null);
   };
 
   // Attention
@@ -274,9 +333,9 @@ function layerForward(
   let q = activation(q_proj.weight.shape[0]);
   let k = activation(k_proj.weight.shape[0]);
   const v = activation(v_proj.weight.shape[0]);
-  method.linearForward(q, q_proj, h, false);
-  method.linearForward(k, k_proj, h, false);
-  method.linearForward(v, v_proj, h, false);
+  run(q, q_proj, h, false);
+  run(k, k_proj, h, false);
+  run(v, v_proj, h, false);
   keepStageInput(0, h);
   freeAll(d, temporary.splice(0));
   if (w.queryNorm && w.keyNorm) {
@@ -297,7 +356,7 @@ function layerForward(
   const [keys, values] = cache ? appendToCache(d, cache, layer, k, v) : [k, v];
   d.attentionForward(attention, logSumExp, q, keys, values, batch.documentStart, batch.shape);
   keep(0, { q, k, v, logSumExp });
-  method.linearForward(x, o_proj, attention, true);
+  run(x, o_proj, attention, true);
   keepStageInput(1, attention);
   if (kept && reach <= 0) {
     kept.attention = attention; // backward of the softmax reads its output, whatever the method keeps of it
@@ -311,14 +370,14 @@ function layerForward(
   normalise(m, h2, x, w.postAttentionNorm, (middle, middleRstd) => keep(1, { middle, middleRstd }), reach <= 1);
   const gate = activation(config.intermediateSize);
   const up = activation(config.intermediateSize);
-  method.linearForward(gate, gate_proj, h2, false);
-  method.linearForward(up, up_proj, h2, false);
+  run(gate, gate_proj, h2, false);
+  run(up, up_proj, h2, false);
   keepStageInput(2, h2);
   freeAll(d, temporary.splice(0));
   const product = activation(config.intermediateSize);
   d.swigluForward(product, gate, up);
   keep(2, { gate, up });
-  method.linearForward(x, down_proj, product, true);
+  run(x, down_proj, product, true);
   keepStageInput(3, product);
   freeAll(d, temporary);
 }
@@ -331,19 +390,20 @@ function layerBackward(m: Llama, method: TuningMethod, batch: DeviceBatch, layer
   const reach = method.lowestStage - 4 * layer;
   const N = batch.tokens;
   const allocate = (columns: number, dtype: Precision) => d.allocate([N, columns], dtype, "activations");
-  const [saved0, saved1, saved2, saved3] = kept.stageInput;
+  const run = (dX: Tensor | null, linear: Linear, dOut: Tensor, accumulate: boolean) =>
+    method.linearBackward(dX, linear, dOut, kept.stageInput[stageOf[linear.projection]], accumulate, kept.linear[linear.projection] ?? null);
   const needs = <T>(tensor: T | undefined): T => tensor as T; // kept by forward for exactly the reach tested here
 
   // MLP: x += down(silu(gate(h2)) ∘ up(h2))
   const dProduct = reach <= 2 ? allocate(config.intermediateSize, precision) : null;
-  method.linearBackward(dProduct, down_proj, dx, saved3, false);
+  run(dProduct, down_proj, dx, false);
   if (!dProduct) return;
   const [gate, up] = [needs(kept.gate), needs(kept.up)];
   d.swigluBackward(gate, up, dProduct, gate, up);
   d.free(dProduct);
   const dH2 = reach <= 1 ? allocate(config.hiddenSize, "f32") : null;
-  method.linearBackward(dH2, gate_proj, gate, saved2, false);
-  method.linearBackward(dH2, up_proj, up, saved2, true);
+  run(dH2, gate_proj, gate, false);
+  run(dH2, up_proj, up, true);
   if (!dH2) return;
   const dPostNorm = method.gradientOf(`model.layers.${layer}.post_attention_layernorm.weight`);
   d.rmsNormBackward(dx, dPostNorm, dH2, needs(kept.middle), w.postAttentionNorm, needs(kept.middleRstd), true);
@@ -351,7 +411,7 @@ function layerBackward(m: Llama, method: TuningMethod, batch: DeviceBatch, layer
 
   // Attention: x += o(attention(rope(q), rope(k), v))
   const dAttention = reach <= 0 ? allocate(o_proj.weight.shape[1], precision) : null;
-  method.linearBackward(dAttention, o_proj, dx, saved1, false);
+  run(dAttention, o_proj, dx, false);
   if (!dAttention) return;
   const [dQ, dK, dV] = [q_proj, k_proj, v_proj].map((linear) => allocate(linear.weight.shape[0], precision));
   const { q, k, v, attention, logSumExp } = kept as Required<LayerKept>;
@@ -365,9 +425,9 @@ function layerBackward(m: Llama, method: TuningMethod, batch: DeviceBatch, layer
     d.rmsNormBackward(dK, gradient("k_norm"), dK, needs(kept.kBeforeNorm), w.keyNorm, needs(kept.kRstd), false);
   }
   const dH = reach <= -1 ? allocate(config.hiddenSize, "f32") : null;
-  method.linearBackward(dH, q_proj, dQ, saved0, false);
-  method.linearBackward(dH, k_proj, dK, saved0, true);
-  method.linearBackward(dH, v_proj, dV, saved0, true);
+  run(dH, q_proj, dQ, false);
+  run(dH, k_proj, dK, true);
+  run(dH, v_proj, dV, true);
   freeAll(d, [dQ, dK, dV]);
   if (!dH) return;
   const dInputNorm = method.gradientOf(`model.layers.${layer}.input_layernorm.weight`);
@@ -396,11 +456,16 @@ function normalise(
   keep(copy, rstd);
 }
 
-/** Writes k and v behind what the cache holds and returns the cache's tensors. */
+/** Writes k and v of each sequence behind what the cache holds of it and returns the cache's tensors. */
 function appendToCache(d: Device, cache: KeyValueCache, layer: number, k: Tensor, v: Tensor): [Tensor, Tensor] {
   const { k: keys, v: values } = cache.layers[layer];
-  d.copy(d.rows(keys, cache.length, k.shape[0]), k);
-  d.copy(d.rows(values, cache.length, v.shape[0]), v);
+  const sequences = keys.shape[0] / cache.capacity;
+  const added = k.shape[0] / sequences;
+  for (let sequence = 0; sequence < sequences; sequence++) {
+    const at = sequence * cache.capacity + cache.length;
+    d.copy(d.rows(keys, at, added), d.rows(k, sequence * added, added));
+    d.copy(d.rows(values, at, added), d.rows(v, sequence * added, added));
+  }
   return [keys, values];
 }
 

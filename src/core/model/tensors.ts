@@ -105,6 +105,14 @@ export async function loadWeights(device: Device, tensors: LlamaTensors, folder:
   }
 }
 
+/** Fills one tensor from a weight of a model folder, a few megabytes at a time; values were checked when the whole model was loaded, or are the caller's to check. */
+export async function loadTensor(device: Device, tensor: Tensor, folder: ModelFolder, name: string): Promise<void> {
+  const { bytes, dtype } = folder.tensor(name);
+  const buffer = new Uint8Array(Math.min(bytes, chunkBytes));
+  for (let begin = 0; begin < bytes; begin += chunkBytes)
+    device.load(tensor, begin / (dtype === "F32" ? 4 : 2), await folder.readBytes(name, begin, Math.min(bytes, begin + chunkBytes), buffer), dtype);
+}
+
 /** The values of a tensor a few megabytes at a time, so that writing it to a file needs little memory beside the device's. */
 export async function* readPieces(device: Device, tensor: Tensor): AsyncGenerator<Float32Array> {
   const entries = sizeOf(tensor.shape);

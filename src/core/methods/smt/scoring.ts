@@ -65,19 +65,19 @@ export class GradientScoring implements TuningMethod {
     return this.#inner.gradientOf(name);
   }
 
-  linearForward(out: Tensor, linear: Linear, x: Tensor, accumulate: boolean): void {
-    this.#inner.linearForward(out, linear, x, accumulate);
+  linearForward(out: Tensor, linear: Linear, x: Tensor, accumulate: boolean, keep: ((tensor: Tensor) => void) | null): void {
+    this.#inner.linearForward(out, linear, x, accumulate, keep);
   }
 
   saveInput(stage: number, x: Tensor): Tensor | null {
     return this.#inner.saveInput(stage, x) ?? (this.#stages.has(stage) ? x : null);
   }
 
-  linearBackward(dX: Tensor | null, linear: Linear, dOut: Tensor, saved: Tensor | null, accumulate: boolean): void {
+  linearBackward(dX: Tensor | null, linear: Linear, dOut: Tensor, saved: Tensor | null, accumulate: boolean, kept: Tensor | null): void {
     const sum = this.#accumulators.get(linear.name)?.sum;
     if (sum && this.#score === "absOfAccumulated") this.#device.matmul(sum, dOut, saved as Tensor, { transposeA: true, accumulate: true });
     else if (sum) this.#device.blockScores(sum, dOut, saved as Tensor, this.#blockSize, this.#score === "absOfMean");
-    this.#inner.linearBackward(dX, linear, dOut, saved, accumulate);
+    this.#inner.linearBackward(dX, linear, dOut, saved, accumulate, kept);
   }
 
   afterUpdate(): void {
