@@ -1,21 +1,28 @@
 /**
  * What a checkpoint of a run holds, and how a run goes on from one. `state.json`: step, data position, hashes, device; `optimizer.safetensors`: moments;
- * SMT: `selection.json`, `smt.safetensors` (masters beside the base's original bytes) and, beside the moments, the gradients of the last update, which
- * are there to be looked at; full fine-tuning: `trained.safetensors`.
+ * SMT: `selection.json`, `smt.safetensors` (masters beside the base's original bytes); the others: `trained.safetensors`. Beside the moments, but not in full
+ * fine-tuning, stand the gradients of the last update, which are there to be looked at. And the result of a run that is done: the last such values alone.
  * The rule to keep: restoring a checkpoint leaves values, gradients, moments, weights and state bit for bit as they were when it was saved.
  */
-import { readFile } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import path from "node:path";
+import type { AdapterConfig } from "../protocol/runConfig.ts";
 import { parseSelection, type Selection } from "../protocol/selection.ts";
 import { UserError } from "../protocol/userError.ts";
+import { attachRunAdapter } from "./adapterRun.ts";
+import { adapterOf } from "./adapterShapes.ts";
 import type { Tensor } from "./devices/device.ts";
+import { writeAdapter } from "./files/adapterFile.ts";
 import { gatherStoredBlocks } from "./files/blockRows.ts";
 import { type Checkpoint, type CheckpointContent, saveCheckpoint } from "./files/checkpoint.ts";
 import { runFiles } from "./files/runFolder.ts";
 import { openSafetensors } from "./files/safetensors.ts";
 import { type TensorEntry, writeSafetensors } from "./files/safetensorsWriter.ts";
 import { baseHash, type DeltaMatrix, deltaContent, openDelta } from "./files/smtDelta.ts";
-import type { Parameter, TuningMethod } from "./methods/method.ts";
+import type { StoredAdapter } from "./files/storedAdapter.ts";
+import { adapterParameters } from "./methods/adapters.ts";
+import { FullFineTuning } from "./methods/full.ts";
+import type { AdapterMethod, Parameter, TuningMethod } from "./methods/method.ts";
 import { writeBlocks } from "./methods/smt/layout.ts";
 import { blocksInBudget } from "./methods/smt/selection.ts";
 import type { SparseMatrixTuning } from "./methods/smt/smt.ts";
@@ -23,6 +30,7 @@ import { type ModelConfig, weightShapes } from "./model/config.ts";
 import { loadPieces, readPieces } from "./model/tensors.ts";
 import { attachFull, attachSmt, blockKey, hasWarmedBase, type Run, trainedBlocks } from "./run.ts";
 import type { SmtPlan } from "./smtRun.ts";
+import { isAdapterMethod } from "./sparsity.ts";
 import type { Emit, TrainerState } from "./trainer.ts";
 
 interface SavedState extends TrainerState {
@@ -49,17 +57,36 @@ export async function saveRunCheckpoint(run: Run): Promise<string> {
   return saveCheckpoint(run.folder, run.state.step, contents, { keep: run.config.checkpoint.keep });
 }
 
-/** Writes smt.safetensors at the run folder's root: the result of a run that is done. */
-export async function writeRunDelta(run: Run): Promise<void> {
-  if (!run.selection) return;
-  const { tensors, metadata } = await runDelta(run);
-  await writeSafetensors(path.join(run.folder, runFiles.delta), tensors, metadata);
+/** Writes the result of a run that is done to the run folder's root: smt.safetensors, or the folder adapter/. Fully fine-tuned weights stay where they are. */
+export async function writeRunResult(run: Run): Promise<void> {
+  if (isAdapterMethod(run.method)) {
+    const folder = path.join(run.folder, runFiles.adapter);
+    // A kill may have come between this and the event that the run is done.
+    await rm(folder, { recursive: true, force: true });
+    await writeAdapter(folder, liveAdapter(run, run.method), run.base);
+  } else if (run.selection) {
+    const { tensors, metadata } = await runDelta(run);
+    await writeSafetensors(path.join(run.folder, runFiles.delta), tensors, metadata);
+  }
 }
 
-/** A gradient adds a quarter to SMT's small checkpoints; to those of full fine-tuning it would add a third of the model's size. */
+/** The adapter as it stands on the device. */
+function liveAdapter({ device, config }: Run, { parameters }: AdapterMethod): StoredAdapter {
+  const values = new Map(parameters.map(({ name, value }) => [name, value]));
+  return {
+    config: adapterOf(config.method) as AdapterConfig,
+    precision: config.train.precision,
+    shapes: new Map(parameters.map(({ name, value }) => [name, value.shape])),
+    read: async (name) => (await device.read(values.get(name) as Tensor)) as Float32Array,
+    notices: [],
+    close: async () => {},
+  };
+}
+
+/** A gradient adds a quarter to small checkpoints; to those of full fine-tuning it would add a third of the model's size. */
 function optimizerEntries(run: Run, { name, gradient, firstMoment, secondMoment }: Parameter): TensorEntry[] {
   const moments = [tensorEntry(run, `${name}.firstMoment`, firstMoment), tensorEntry(run, `${name}.secondMoment`, secondMoment)];
-  return run.selection && run.holdsGradients ? [...moments, tensorEntry(run, `${name}.gradient`, gradient)] : moments;
+  return run.holdsGradients && !(run.method instanceof FullFineTuning) ? [...moments, tensorEntry(run, `${name}.gradient`, gradient)] : moments;
 }
 
 function tensorEntry(run: Run, name: string, tensor: Tensor): TensorEntry {
@@ -134,8 +161,9 @@ export async function restoreCheckpoint(run: Run, checkpoint: Checkpoint, emit: 
       code: "run/other-device",
       message: `The run was saved on "${device}" and goes on on "${run.device.description}": losses may differ in the last bits.`,
     });
+  const adapter = adapterOf(run.config.method);
   if (run.smt) await restoreBlocks(run, checkpoint.folder);
-  else await restoreWhole(run, checkpoint.folder);
+  else await restoreParameters(run, adapter ? attachRunAdapter(run, adapter) : attachFull(run), checkpoint.folder);
   await restoreOptimizer(run, checkpoint.folder);
 }
 
@@ -157,8 +185,7 @@ export async function readState(folder: string): Promise<SavedState> {
   return JSON.parse(await readFile(path.join(folder, checkpointFiles.state), "utf8"));
 }
 
-async function restoreWhole(run: Run, folder: string): Promise<void> {
-  const method = attachFull(run);
+async function restoreParameters(run: Run, method: TuningMethod, folder: string): Promise<void> {
   const trained = await openSafetensors(path.join(folder, checkpointFiles.trained));
   for (const { name, value } of method.parameters) await loadPieces(run.device, value, trained, name);
   await trained.close();
@@ -235,8 +262,14 @@ export async function requireSame(checkpoint: Checkpoint, hashes: Run["hashes"],
   }
 }
 
-/** Bytes of one checkpoint, before the blocks are known: masters, the base's bytes, two moments and a gradient a trained entry. */
-export function checkpointBytesOf(config: ModelConfig, smt: SmtPlan | null, selection: Selection | null): number {
+/** Bytes of one checkpoint, before the blocks are known: values, two moments and a gradient a trained entry, and of blocks the base's bytes. */
+export function checkpointBytesOf(
+  config: ModelConfig,
+  smt: SmtPlan | null,
+  selection: Selection | null,
+  adapter: AdapterConfig | null = null,
+): number {
+  if (adapter) return 16 * adapterParameters(adapter, config) + (1 << 20);
   if (!smt) return 12 * [...weightShapes(config).values()].reduce((sum, shape) => sum + shape.reduce((a, b) => a * b, 1), 0) + (1 << 20);
   const blocks = selection?.blocks.length ?? blocksInBudget(config, smt.targets, smt.blockSize, smt.budget);
   return blocks * (smt.blockSize ** 2 * 20 + 256) + (1 << 20);

@@ -6,10 +6,11 @@
  */
 import { Command, CommanderError, Help, InvalidArgumentError, Option } from "commander";
 import packageJson from "../../package.json" with { type: "json" };
+import { pruningMethods } from "../protocol/pruning.ts";
 import { UserError } from "../protocol/userError.ts";
 import { bodies } from "./commands/bodies.ts";
 import { fileErrorSentence } from "./commands/fileErrors.ts";
-import type { BlockPlace, CommandBody, CommandName, CommandOptions } from "./commands/options.ts";
+import { type BlockPlace, type CommandBody, type CommandName, type CommandOptions, type ExportFormat, exportFormats } from "./commands/options.ts";
 import { exitOnSignals } from "./commands/stopSignal.ts";
 
 const failed = 1;
@@ -89,6 +90,7 @@ function commandLine(run: Run): Command {
       .showHelpAfterError(`Run \`sparse-tuner ${usage.split(" ")[0]} --help\` for its usage.`);
   program.showHelpAfterError("Run `sparse-tuner --help` for the commands.");
   const json = "print JSON instead of text";
+  const adapterBase = "the model that an adapter's folder belongs to";
   const verbose = () => program.opts<{ verbose: boolean }>().verbose;
 
   command("train <RUN.yaml>", "Start a run.")
@@ -102,6 +104,11 @@ function commandLine(run: Run): Command {
   command("plan <RUN.yaml>", "Say what memory a run takes, without weights: a folder with config.json is enough.")
     .option("--json", json, false)
     .action((runFile: string, options: { json: boolean }) => run("plan", { runFile, ...options, verbose: verbose() }));
+  command("compare <COMPARE.yaml|FOLDER>", "Run methods on the same model and data, and show which one does best; a comparison's folder goes on.")
+    .option("--resume", "go on with the comparison whose folder is named (a folder is always gone on with)", false)
+    .option("--json", "print every result as one JSON line", false)
+    .addHelpText("after", compareFileHelp)
+    .action((fileOrFolder: string, options: { json: boolean; resume: boolean }) => run("compare", { fileOrFolder, ...options, verbose: verbose() }));
   command("preview <RUN.yaml>", "Show the real first batch: tokens, roles, loss mask, documents.").action((runFile: string) =>
     run("preview", { runFile, verbose: verbose() }),
   );
@@ -112,37 +119,88 @@ function commandLine(run: Run): Command {
     .action((runFolder: string, options: { block: BlockPlace | null; step: number | null; json: boolean }) =>
       run("inspect", { runFolder, ...options, verbose: verbose() }),
     );
-  command("evaluate <MODEL_OR_RUN>", "Measure loss and perplexity on a file.")
-    .requiredOption("--data <FILE>", "rows to evaluate on: the response tokens of question and answer or chat rows, all tokens of texts")
+  const evaluateCommand = command("evaluate <MODEL_OR_RUN>", "Measure loss and perplexity on a file, or accuracy on test sets.")
+    .option(
+      "--data <FILE>",
+      "rows to evaluate on: the response tokens of question and answer or chat rows, all tokens of texts; with --task its file, or a folder with <task>.json or LLM-Adapters' <Task>/test.json",
+      word,
+      null,
+    )
+    .option("--base <MODEL>", adapterBase, word, null)
     .option("--sequence-length <N>", "tokens a row is cut at (default: the run's, or a model's positions up to 2048)", wholeNumber(2), null)
     .option("--rows <N>", "usable rows read at most (default: all)", wholeNumber(1), null)
-    .option("--json", json, false)
-    .action((modelOrRun: string, options: Pick<CommandOptions["evaluate"], "data" | "sequenceLength" | "rows" | "json">) =>
-      run("evaluate", { modelOrRun, ...options, verbose: verbose() }),
-    );
+    .addOption(new Option("--task <NAMES>", taskHelp).argParser(word).default(null).conflicts("sequenceLength"))
+    .addOption(
+      new Option("--scoring <HOW>", "with --task (default: logLikelihood where a task offers answers, else generation)")
+        .choices(["logLikelihood", "generation"])
+        .default(null),
+    )
+    .option("--batch-size <B>", "with --task, prompts worked on at once (default: 16)", wholeNumber(1, 4096), null)
+    .addOption(
+      new Option("--perplexity <FILE>", "as papers on pruning measure it: the whole text in windows of the sequence length, without overlap")
+        .argParser(word)
+        .default(null)
+        .conflicts(["data", "task", "rows"]),
+    )
+    .option("--json", json, false);
+  evaluateCommand.action((modelOrRun: string, options: EvaluateArguments) => {
+    const { data, task, perplexity, scoring, batchSize, rows, sequenceLength, ...rest } = options;
+    const common = { modelOrRun, ...rest, verbose: verbose() };
+    if (perplexity !== null) return run("evaluate", { ...common, text: perplexity, sequenceLength });
+    if (data === null) return evaluateCommand.error("error: required option '--data <FILE>' not specified");
+    if (task !== null) return run("evaluate", { ...common, tasks: task, data, scoring, rows, batchSize: batchSize ?? 16 });
+    if (scoring !== null || batchSize !== null) return evaluateCommand.error("error: --scoring and --batch-size belong to --task");
+    return run("evaluate", { ...common, data, sequenceLength, rows });
+  });
   command("generate <MODEL_OR_RUN>", "Continue a prompt.")
     .requiredOption("--prompt <TEXT>", "what to continue; empty starts from the beginning-of-text token")
+    .option("--base <MODEL>", adapterBase, word, null)
     .option("--tokens <N>", "at most so many new tokens", wholeNumber(1), 100)
     .option("--temperature <T>", "0 takes the likeliest token", nonNegative, 0)
     .option("--seed <S>", "seed of the sampling", seed, 1)
     .option("--json", json, false)
-    .action((modelOrRun: string, options: { prompt: string; tokens: number; temperature: number; seed: number; json: boolean }) =>
-      run("generate", { modelOrRun, ...options, verbose: verbose() }),
+    .action(
+      (modelOrRun: string, options: { prompt: string; base: string | null; tokens: number; temperature: number; seed: number; json: boolean }) =>
+        run("generate", { modelOrRun, ...options, verbose: verbose() }),
     );
-  command("export <RUN_FOLDER>", "Write a run's result as a model folder or as a delta.")
+  command("export <RUN_OR_ADAPTER>", "Write a run's result, or an adapter's, as a model folder, a delta or an adapter.")
     .addOption(
-      new Option("--format <FORMAT>", "merged: a complete model folder; delta: the trained blocks alone")
-        .choices(["merged", "delta"])
+      new Option(
+        "--format <FORMAT>",
+        "merged: a complete model folder; delta: SMT's trained blocks alone; adapter: an adapter alone; peft: an adapter that PEFT loads (lora, dora, and SMT's blocks by --rank)",
+      )
+        .choices([...exportFormats])
         .makeOptionMandatory(),
     )
     .requiredOption("--to <FOLDER>", "folder to write, new or empty")
-    .action((runFolder: string, options: { format: "merged" | "delta"; to: string }) => run("export", { runFolder, ...options, verbose: verbose() }));
+    .option("--base <MODEL>", adapterBase, word, null)
+    .option("--rank <R>", "of the low-rank matrices that stand for SMT's blocks in PEFT's format", wholeNumber(1, 65536), null)
+    .action((runFolder: string, options: { format: ExportFormat; to: string; base: string | null; rank: number | null }) =>
+      run("export", { runFolder, ...options, verbose: verbose() }),
+    );
   command("apply <MODEL> <DELTA>", "Write a delta's blocks into a model folder.").action((model: string, delta: string) =>
     run("apply", { model, delta, verbose: verbose() }),
   );
   command("undo <MODEL> <DELTA>", "Take a delta out again: the model's files get their old bytes back.").action((model: string, delta: string) =>
     run("undo", { model, delta, verbose: verbose() }),
   );
+  command("prune <MODEL>", "Write a model in which a share of the weights of its linear maps is zero.")
+    .addOption(new Option("--method <METHOD>", "what is pruned first").choices([...pruningMethods]).makeOptionMandatory())
+    .requiredOption("--pattern <PATTERN>", "a share of zeros such as 0.5, or n zeros of m neighbouring inputs: 2:4, 4:8")
+    .option(
+      "--calibration <FILE>",
+      "text that shows which inputs matter: .txt, .jsonl, .json; magnitude can do without",
+      (path: string) => path,
+      null,
+    )
+    .requiredOption("--to <FOLDER>", "folder to write, new or empty")
+    .option("--samples <N>", "calibration windows", wholeNumber(1, 1e6), 128)
+    .option("--sequence-length <N>", "tokens of a window (default: the model's positions, at most 2048)", wholeNumber(2), null)
+    .option("--seed <S>", "draws the windows", seed, 0)
+    .addOption(new Option("--device <DEVICE>", "what computes").choices(["auto", "cpu", "webgpu", "tensorflow"]).default("auto"))
+    .option("--threads <N>", "threads of the cpu (default: one a core)", wholeNumber(1, 1024), null)
+    .option("--json", json, false)
+    .action((model: string, options: Omit<CommandOptions["prune"], "model" | "verbose">) => run("prune", { model, ...options, verbose: verbose() }));
   command("init <CONFIG.json>", "Write a model with random weights, for benchmarks.")
     .requiredOption("--to <FOLDER>", "folder to write, new or empty")
     .addOption(new Option("--dtype <DTYPE>", "type of the weights").choices(["f32", "f16", "bf16"]).default("bf16"))
@@ -152,8 +210,9 @@ function commandLine(run: Run): Command {
     );
   command("bench", "Measure the engine against this machine's limits.")
     .option("--peer <PYTHON>", "a Python with PyTorch to measure in turn with", (path: string) => path, null)
+    .option("--methods <LIST>", "methods to train and nothing else, with commas between", (list: string) => list, null)
     .option("--json", json, false)
-    .action((options: { peer: string | null; json: boolean }) => run("bench", { ...options, verbose: verbose() }));
+    .action((options: { peer: string | null; methods: string | null; json: boolean }) => run("bench", { ...options, verbose: verbose() }));
   command("doctor", "Say what of this machine is used, what is not, and why.")
     .option("--json", json, false)
     .action((options: { json: boolean }) => run("doctor", { ...options, verbose: verbose() }));
@@ -170,7 +229,12 @@ A run file needs a model folder and training data; everything else has a default
   model: ./model                     # Hugging Face folder
   data: { train: train.jsonl, eval: eval.jsonl, format: auto, template: auto, maxRows: null, trainOnPrompt: false, packing: true }
   method: { name: smt, ratio: 0.0084, blockSize: auto, targets: auto, score: meanOfAbs, selection: global,
-            warmup: { steps: 100, update: false }, reselectEvery: null }   # instead of ratio: blocks, trainableParameters; or { name: full }
+            warmup: { steps: 100, update: false }, reselectEvery: null }   # instead of ratio: blocks, trainableParameters
+  # or { name: full, sparse: ignore }, which keep lets a pruned model's zeros stay; adapters:
+  #    { name: lors, rank: 16, alpha: 16, targets: auto, gradient: ste, init: gradientSvd, initSamples: 128 }     # for pruned models
+  #    { name: lora, rank: 16, alpha: 32, dropout: 0, rankStabilized: false, targets: auto, ranks: {} }           # dora: + normGradient: detached
+  #    { name: spp, groups: 16, scaling: 2, dropout: 0, targets: auto }                                           # for pruned models
+  #    { name: sqft, rank: 32, alpha: 64, dropout: 0, neuralSearch: null, quantize: null, targets: auto }         # for pruned models
   train: { steps: 500, batchSize: 4, sequenceLength: 512, gradientAccumulation: 1, learningRate: 1.0e-4, schedule: cosine,
            learningRateWarmupSteps: 20, minLearningRate: 0, betas: [0.9, 0.95], epsilon: 1.0e-8, weightDecay: 0, clipGradNorm: 1.0,
            seed: 1, precision: bf16, recompute: none }                     # instead of steps: epochs
@@ -179,6 +243,38 @@ A run file needs a model folder and training data; everything else has a default
   device: auto                       # cpu | webgpu | tensorflow
   threads: auto
   output: .sparse-tuner/runs         # holds run folders only`;
+
+const taskHelp =
+  "test sets to be judged by, with commas between: boolq, piqa, siqa, hellaswag, winogrande, arc_easy, arc_challenge, obqa (all: commonsense), gsm8k, svamp, aqua, addsub, multiarith, singleeq (all: maths), mawps, mathqa";
+
+interface EvaluateArguments {
+  data: string | null;
+  task: string | null;
+  perplexity: string | null;
+  base: string | null;
+  scoring: "logLikelihood" | "generation" | null;
+  batchSize: number | null;
+  rows: number | null;
+  sequenceLength: number | null;
+  json: boolean;
+}
+
+function word(text: string): string {
+  return text;
+}
+
+const compareFileHelp = `
+A comparison needs a model folder, training and held-out rows, and methods; everything else has a default:
+
+  model: ./model
+  data: { train: train.jsonl, eval: eval.jsonl }                          # and what a run file's data has
+  methods: [{ name: smt }, { name: lora }, { name: full, label: full FT }] # each as method in a run file
+  budgets: [50000, 200000]           # trained parameters of each; none takes the methods as they are given
+  learningRates: [1.0e-4, 3.0e-4, 1.0e-3, 3.0e-3]                         # the best is searched for each with the first seed
+  seeds: [1, 2, 3]                   # mean and spread are taken over them
+  train: { steps: 500 }              # as in a run file, without learningRate and seed; so are evaluate, checkpoint, device, threads
+  keepCheckpoints: best              # all | none
+  output: .sparse-tuner/comparisons  # holds comparison folders only`;
 
 function blockPlace(text: string): BlockPlace {
   const parts = /^(.+?)(?:\.weight)?:(\d{1,9}),(\d{1,9})$/.exec(text);

@@ -1,6 +1,7 @@
 /** Continues a prompt, token by token, with a key/value cache. One sequence at a time; sampling by temperature only. */
 import type { Tensor } from "./devices/device.ts";
 import { Frozen } from "./methods/frozen.ts";
+import type { TuningMethod } from "./methods/method.ts";
 import { type KeyValueCache, type Llama, runLogits } from "./model/llama.ts";
 import { ropeTables } from "./model/rope.ts";
 import { Random } from "./random.ts";
@@ -13,6 +14,8 @@ export interface GenerateOptions {
   seed: number;
   /** Tokens that end the text; they are not returned. */
   stopIds: readonly number[];
+  /** Runs the linear maps: the adapters of an opened run; by default the weights as they are. */
+  method?: TuningMethod;
   /** Called with each new token as it comes. */
   onToken?(id: number): void;
 }
@@ -24,7 +27,8 @@ export async function generate(model: Llama, prompt: Int32Array, options: Genera
   const rope = ropeTables(device, model.config, capacity);
   const cache = openCache(model, capacity);
   const long: Llama = { ...model, rope };
-  const method = new Frozen(device);
+  const method: TuningMethod = options.method ?? new Frozen(device);
+  method.beginBatch?.(null);
   const random = new Random(options.seed);
   const ids: number[] = [];
   let input = prompt;
@@ -41,16 +45,23 @@ export async function generate(model: Llama, prompt: Int32Array, options: Genera
   return ids;
 }
 
-function openCache(model: Llama, capacity: number): KeyValueCache {
+/** An empty cache for so many positions of each sequence; the caller frees its tensors. */
+export function openCache(model: Llama, capacity: number, sequences = 1): KeyValueCache {
   const { device, config, precision } = model;
-  const allocate = () => device.allocate([capacity, config.numKeyValueHeads * config.headSize], precision, "activations");
+  const allocate = () => device.allocate([sequences * capacity, config.numKeyValueHeads * config.headSize], precision, "activations");
   return { layers: Array.from({ length: config.numLayers }, () => ({ k: allocate(), v: allocate() })), length: 0, capacity };
 }
 
-/** The likeliest id, the first of equals; or one drawn from softmax(logits / temperature). */
-function sample(logits: Float32Array, temperature: number, random: Random): number {
+/** The likeliest id, the first of equals. */
+export function likeliest(logits: Float32Array): number {
   let best = 0;
   for (let i = 1; i < logits.length; i++) if (logits[i] > logits[best]) best = i;
+  return best;
+}
+
+/** The likeliest id; or one drawn from softmax(logits / temperature). */
+function sample(logits: Float32Array, temperature: number, random: Random): number {
+  const best = likeliest(logits);
   if (temperature <= 0) return best;
   const weights = Float64Array.from(logits, (logit) => Math.exp((logit - logits[best]) / temperature));
   let left = random.uniform() * weights.reduce((sum, weight) => sum + weight, 0);

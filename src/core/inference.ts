@@ -1,17 +1,24 @@
-/** A model ready to be read, not trained: a Hugging Face folder, or a run folder's base with what the run trained put into it. */
+/** A model ready to be read, not trained: a Hugging Face folder, a run folder's base with what the run trained, or a base with an adapter's folder beside it. */
 import path from "node:path";
 import { parseRunFile, type RunConfig } from "../protocol/runConfig.ts";
 import { UserError } from "../protocol/userError.ts";
+import { putAdapter } from "./adapterRun.ts";
+import { adapterOf, adapterShapes } from "./adapterShapes.ts";
 import { checkpointFiles } from "./checkpointing.ts";
 import { openTokenizer, type Tokenizer } from "./data/tokenizer.ts";
-import type { Tensor } from "./devices/device.ts";
+import type { Device, Tensor } from "./devices/device.ts";
 import { openDevice } from "./devices/open.ts";
+import { isAdapterFolder, openAdapter } from "./files/adapterFile.ts";
 import { findCheckpoint } from "./files/checkpoint.ts";
-import { openModelFolder } from "./files/modelFolder.ts";
+import { type ModelFolder, openModelFolder } from "./files/modelFolder.ts";
 import { isRunFolder, runFiles } from "./files/runFolder.ts";
 import { openSafetensors } from "./files/safetensors.ts";
 import { openDelta } from "./files/smtDelta.ts";
+import { checkpointAdapter, type StoredAdapter } from "./files/storedAdapter.ts";
 import { readText } from "./files/textFile.ts";
+import { attachAdapter } from "./methods/adapters.ts";
+import { Frozen } from "./methods/frozen.ts";
+import type { TuningMethod } from "./methods/method.ts";
 import { writeBlocks } from "./methods/smt/layout.ts";
 import type { Llama } from "./model/llama.ts";
 import { ropeTables } from "./model/rope.ts";
@@ -20,10 +27,12 @@ import { hasWarmedBase, warmedFolder } from "./run.ts";
 
 export interface OpenModel {
   model: Llama;
+  /** Runs the linear maps: the adapter where there is one, else the weights as they are. */
+  method: TuningMethod;
   tokenizer: Tokenizer;
   /** Of a run: its configuration; null for a model folder. */
   config: RunConfig | null;
-  /** Why the device is not the one that was tried first. */
+  /** Why the device is not the one that was tried first, and what there is to know of an adapter. */
   reasons: string[];
   close(): void;
 }
@@ -35,6 +44,8 @@ export interface InferenceOptions {
   positions: number;
   /** Default: bf16 where the folder stores it, else f32. */
   precision?: Precision;
+  /** The model that an adapter's folder belongs to. */
+  base?: string | null;
 }
 
 /** The files a model is made of. */
@@ -43,48 +54,106 @@ export interface ModelSource {
   /** smt.safetensors, or trained.safetensors of a fully fine-tuned run. */
   delta: string | null;
   trained: string | null;
+  /** trained.safetensors of a run with adapters, or an adapter's folder. */
+  adapter: string | null;
   /** Of a run: its configuration; null for a model folder. */
   config: RunConfig | null;
 }
 
-/** Finds what a path to a model or a run stands for. Throws UserError when a run has nothing trained yet. */
-export async function modelSource(modelOrRun: string): Promise<ModelSource> {
-  if (!(await isRunFolder(modelOrRun))) return { base: modelOrRun, delta: null, trained: null, config: null };
+/**
+ * Finds what a path to a model, a run or an adapter stands for; `base` is the model that an adapter's folder belongs to. Throws UserError when a run has
+ * nothing trained yet, and when `base` is missing or means nothing.
+ */
+export async function modelSource(modelOrRun: string, base: string | null = null): Promise<ModelSource> {
+  if (!(await isRunFolder(modelOrRun))) return folderSource(modelOrRun, base);
+  if (base !== null) throw new UserError("run/base-given", `${modelOrRun} is a run folder, which knows its base.`, "Leave --base out.");
   const file = path.join(modelOrRun, runFiles.config);
   const config = parseRunFile(await readText(file), file);
   const { checkpoint } = await findCheckpoint(modelOrRun, { readOnly: true });
   if (!checkpoint) throw new UserError("run/nothing-trained", `${modelOrRun} has no checkpoint yet.`, "Wait for the first one, or resume the run.");
   const has = (name: string) => (checkpoint.files.has(name) ? path.join(checkpoint.folder, name) : null);
+  const trained = has(checkpointFiles.trained);
+  const adapted = adapterOf(config.method) !== null;
   return {
     base: hasWarmedBase(config) ? warmedFolder(modelOrRun) : config.model,
     delta: has(runFiles.delta),
-    trained: has(checkpointFiles.trained),
+    trained: adapted ? null : trained,
+    adapter: adapted ? trained : null,
     config,
   };
 }
 
+async function folderSource(folder: string, base: string | null): Promise<ModelSource> {
+  const adapter = await isAdapterFolder(folder);
+  if (adapter && base === null)
+    throw new UserError(
+      "adapter/no-base",
+      `${folder} is an adapter, which needs the model it was trained on.`,
+      "Name that model's folder with --base.",
+    );
+  if (!adapter && base !== null)
+    throw new UserError(
+      "adapter/no-adapter",
+      `${folder} is no adapter's folder, and needs no base.`,
+      "Leave --base out, or give an adapter's folder.",
+    );
+  return { base: base ?? folder, delta: null, trained: null, adapter: adapter ? folder : null, config: null };
+}
+
+/** Opens the adapter of a source that has one, checked against its base. Throws UserError. */
+export async function openSourceAdapter({ adapter, config }: ModelSource, base: ModelFolder): Promise<StoredAdapter> {
+  const method = config && adapterOf(config.method);
+  if (!method) return openAdapter(adapter as string, base);
+  return checkpointAdapter(await openSafetensors(adapter as string), method, config.train.precision, adapterShapes(method, base.config));
+}
+
 /** Loads it onto a device. */
 export async function openModel(modelOrRun: string, options: InferenceOptions): Promise<OpenModel> {
-  const source = await modelSource(modelOrRun);
+  const source = await modelSource(modelOrRun, options.base ?? null);
   const folder = await openModelFolder(source.base);
-  const tokenizer = await openTokenizer(source.base);
-  const stored = [...folder.tensors.values()].every(({ dtype }) => dtype === "BF16") ? "bf16" : "f32";
-  const precision = options.precision ?? source.config?.train.precision ?? stored;
-  const { device, reasons } = await openDevice(options.device, options.threads);
+  try {
+    const tokenizer = await openTokenizer(source.base);
+    const adapter = source.adapter ? await openSourceAdapter(source, folder) : null;
+    const { device, reasons } = await openDevice(options.device, options.threads);
+    try {
+      const model = await loadModel(
+        device,
+        folder,
+        options.precision ?? source.config?.train.precision ?? adapter?.precision ?? storedPrecision(folder),
+        options,
+      );
+      if (source.delta) await putDelta(model, source.delta);
+      if (source.trained) await putTrained(model, source.trained);
+      const method = adapter ? await withAdapter(model, adapter, source.config?.train.seed ?? 0) : new Frozen(device);
+      const close = () => device.close();
+      return { model, method, tokenizer, config: source.config, reasons: [...reasons, ...(adapter?.notices ?? [])], close };
+    } catch (error) {
+      device.close();
+      throw error;
+    } finally {
+      await adapter?.close();
+    }
+  } finally {
+    await folder.close();
+  }
+}
+
+async function loadModel(device: Device, folder: ModelFolder, precision: Precision, { positions }: InferenceOptions): Promise<Llama> {
   const tensors = allocateTensors(device, folder.config, precision);
   await loadWeights(device, tensors, folder);
-  const model: Llama = {
-    device,
-    config: folder.config,
-    tensors,
-    rope: ropeTables(device, folder.config, Math.min(options.positions, folder.config.maxPositions)),
-    precision,
-    recompute: "none",
-  };
-  await folder.close();
-  if (source.delta) await putDelta(model, source.delta);
-  if (source.trained) await putTrained(model, source.trained);
-  return { model, tokenizer, config: source.config, reasons, close: () => device.close() };
+  const rope = ropeTables(device, folder.config, Math.min(positions, folder.config.maxPositions));
+  return { device, config: folder.config, tensors, rope, precision, recompute: "none" };
+}
+
+function storedPrecision({ tensors }: ModelFolder): Precision {
+  return [...tensors.values()].every(({ dtype }) => dtype === "BF16") ? "bf16" : "f32";
+}
+
+async function withAdapter({ device, tensors }: Llama, adapter: StoredAdapter, seed: number): Promise<TuningMethod> {
+  const method = attachAdapter(device, tensors, adapter.config, seed);
+  await putAdapter(device, method, adapter);
+  method.beginBatch?.(null);
+  return method;
 }
 
 async function putDelta({ device, tensors }: Llama, file: string): Promise<void> {

@@ -3,6 +3,7 @@
  * The same session as on the command line, without a terminal: what happens stands in the run folder. `--create RUN.yaml` checks a run file, makes its
  * run folder, prints {"runFolder"} or {"failed"} as JSON and ends. `--serve` answers a host on standard input and output about everything that is no live
  * run (service/serve.ts).
+ * `--create-comparison COMPARE.yaml` and `--compare FOLDER` do the same for a comparison (compare/), which has no socket: it is watched by its files.
  * The rule to keep: it belongs to the run folder, not to who started it; no signal of a terminal and no lost host ends it.
  */
 import { randomUUID } from "node:crypto";
@@ -19,6 +20,8 @@ import { runSession } from "./session.ts";
 
 const options = {
   create: { type: "boolean", default: false },
+  "create-comparison": { type: "boolean", default: false },
+  compare: { type: "boolean", default: false },
   serve: { type: "boolean", default: false },
   resume: { type: "boolean", default: false },
   "accept-changes": { type: "boolean", default: false },
@@ -33,6 +36,8 @@ export async function main(args: string[]): Promise<number> {
   if (values.serve) return (await import("./service/serve.ts")).serve();
   if (positionals.length !== 1) throw badUsage("Exactly one run folder is needed, or with --create one run file.");
   if (values.create) return create(positionals[0]);
+  if (values["create-comparison"]) return (await import("./compare/coreComparison.ts")).createFromFile(positionals[0]);
+  if (values.compare) return (await import("./compare/coreComparison.ts")).workOnComparison(path.resolve(positionals[0]));
   const nonce = values.nonce ?? randomUUID();
   if (!/^[0-9A-Za-z-]{8,64}$/.test(nonce)) throw badUsage("--nonce must be 8 to 64 letters, digits or dashes.");
   const alone = values["stop-when-alone"];
@@ -103,6 +108,6 @@ try {
 } catch (error) {
   // A host that is still waiting for this process to begin reads the last line; people read the trace above it.
   if (!(error instanceof UserError) && error instanceof Error) process.stderr.write(`${error.stack}\n`);
-  (args.includes("--create") ? process.stdout : process.stderr).write(`${JSON.stringify({ failed: described(error) })}\n`);
+  (args.some((word) => word.startsWith("--create")) ? process.stdout : process.stderr).write(`${JSON.stringify({ failed: described(error) })}\n`);
   process.exitCode = error instanceof UserError && error.badInput ? 2 : 1;
 }

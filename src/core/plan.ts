@@ -4,14 +4,19 @@
  */
 
 import type { BytesByClass } from "../protocol/memory.ts";
-import type { RunConfig } from "../protocol/runConfig.ts";
+import type { AdapterConfig, RunConfig, SmtConfig } from "../protocol/runConfig.ts";
 import type { Selection } from "../protocol/selection.ts";
+import { needsInitialising } from "./adapterRun.ts";
+import { adapterOf } from "./adapterShapes.ts";
 import type { Batch } from "./data/batch.ts";
 import type { Device } from "./devices/device.ts";
 import { openMetaDevice } from "./devices/meta.ts";
+import { attachAdapter } from "./methods/adapters.ts";
 import { Frozen } from "./methods/frozen.ts";
 import { FullFineTuning } from "./methods/full.ts";
-import type { Linear, TuningMethod } from "./methods/method.ts";
+import { LoRS } from "./methods/lors.ts";
+import { initialiseLors } from "./methods/lorsInit.ts";
+import type { AdapterMethod, Linear, TuningMethod } from "./methods/method.ts";
 import { worstCaseBlocks } from "./methods/smt/layout.ts";
 import { ActivationScoring, GradientScoring, linearsOf, scoreNeeds, scoreWeights } from "./methods/smt/scoring.ts";
 import { blocksInBudget } from "./methods/smt/selection.ts";
@@ -22,6 +27,7 @@ import { ropeTables } from "./model/rope.ts";
 import { allocateTensors } from "./model/tensors.ts";
 import { gradientNorm, updateParameters, zeroGradients } from "./optim/update.ts";
 import { chosenFrom, resolveSmt, type SmtPlan, targetLinears } from "./smtRun.ts";
+import { planSparsity } from "./sparsity.ts";
 
 export interface MemoryPlan {
   peakBytes: number;
@@ -41,7 +47,8 @@ export interface PlannedDevice {
 }
 
 /**
- * Plans a run. `selection` is what is trained when that is known (null before the warm-up; ignored by methods without one).
+ * Plans a run. `selection` is what is trained when that is known (null before the warm-up; ignored by methods without one); `pruned`: the zeros of the
+ * base will be watched.
  * Throws UserError `method/selection-mismatch` when it does not fit the model.
  */
 export async function planMemory(
@@ -49,12 +56,23 @@ export async function planMemory(
   modelConfig: ModelConfig,
   selection: Selection | null,
   planned: PlannedDevice,
+  { pruned = false }: { pruned?: boolean } = {},
 ): Promise<MemoryPlan> {
   const full = await peakOf(config, modelConfig, planned, async (model) => new FullFineTuning(model.device, model.tensors));
-  if (config.method.name === "full") return { ...full, exact: true, fullFineTuning: full };
-  const smt = resolveSmt(config.method, modelConfig, selection);
+  if (config.method.name === "full") {
+    const { sparse } = config.method;
+    if (!pruned) return { ...full, exact: true, fullFineTuning: full };
+    const attach = async (model: Llama) => new FullFineTuning(model.device, model.tensors, { keepZeros: sparse === "keep" });
+    return { ...(await peakOf(config, modelConfig, planned, attach, { exact: true })), exact: true, fullFineTuning: full };
+  }
+  const adapter = adapterOf(config.method);
+  if (adapter) {
+    const plan = await peakOf(config, modelConfig, planned, (model) => startAdapter(model, adapter, config), pruned ? { exact: true } : null);
+    return { ...plan, exact: true, fullFineTuning: full };
+  }
+  const smt = resolveSmt(config.method as SmtConfig, modelConfig, selection);
   const exact = selection !== null && smt.reselectEvery === null;
-  const plan = await peakOf(config, modelConfig, planned, async (model) => {
+  const attach = async (model: Llama) => {
     const { device, tensors } = model;
     const known = selection && chosenFrom(selection, linearsOf(tensors));
     if (!known) await warmUp(model, config, smt);
@@ -64,8 +82,21 @@ export async function planMemory(
     // Blocks are chosen anew while the old ones are still held.
     if (smt.reselectEvery !== null) await warmUp(model, config, { ...smt, warmup: { ...smt.warmup, update: false } });
     return method;
-  });
+  };
+  const plan = await peakOf(config, modelConfig, planned, attach, pruned ? { exact } : null);
   return { ...plan, exact, fullFineTuning: full };
+}
+
+/** An adapter as a run starts it; what LoRS needs to find its start is the same for any number of rows. */
+async function startAdapter(model: Llama, adapter: AdapterConfig, { train }: RunConfig): Promise<AdapterMethod> {
+  const method = attachAdapter(model.device, model.tensors, adapter, null);
+  if (method instanceof LoRS && needsInitialising(adapter))
+    await initialiseLors(model, method, [fullBatch(train.batchSize, train.sequenceLength)], {
+      seed: null,
+      onProgress: () => {},
+      stopped: async () => false,
+    });
+  return method;
 }
 
 async function peakOf(
@@ -73,6 +104,7 @@ async function peakOf(
   modelConfig: ModelConfig,
   planned: PlannedDevice,
   attach: (model: Llama) => Promise<TuningMethod>,
+  watched: { exact: boolean } | null = null,
 ): Promise<Pick<MemoryPlan, "peakBytes" | "bytesByClass" | "bytesPerParameter">> {
   const device = openMetaDevice(planned);
   const { batchSize, sequenceLength, precision, recompute } = config.train;
@@ -82,7 +114,9 @@ async function peakOf(
   const held = device.ledger.bytesByClass;
   const batch = fullBatch(batchSize, sequenceLength);
   await trainingStep(device, model, method, batch, config);
-  await runBatch(model, new Frozen(device), batch, null); // evaluation
+  method.beginBatch?.(null);
+  await runBatch(model, method, batch, null); // evaluation
+  if (watched) await planSparsity(device, tensors, method, watched.exact);
   let parameters = 0;
   for (const shape of weightShapes(modelConfig).values()) parameters += shape.reduce((a, b) => a * b, 1);
   const perParameter = (held.weights + held.trainable + held.gradients + held.optimizer) / parameters;
@@ -91,6 +125,7 @@ async function peakOf(
 
 async function trainingStep(device: Device, model: Llama, method: TuningMethod, batch: Batch, config: RunConfig): Promise<void> {
   zeroGradients(device, method.parameters);
+  method.beginBatch?.({ step: 1, batch: 0 });
   await runBatch(model, method, batch, 1);
   updateParameters(device, method.parameters, await gradientNorm(device, method.parameters), 0, 1, config.train);
   method.afterUpdate();

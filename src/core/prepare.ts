@@ -9,6 +9,7 @@ import path from "node:path";
 import type { RunConfig } from "../protocol/runConfig.ts";
 import { parseSelection, type Selection } from "../protocol/selection.ts";
 import { UserError } from "../protocol/userError.ts";
+import { adapterOf } from "./adapterShapes.ts";
 import { checkpointBytesOf, restoreCheckpoint } from "./checkpointing.ts";
 import { checkSequenceLength, type LoadedData, loadData } from "./data/loadData.ts";
 import { BatchSource, evaluationBatches } from "./data/packing.ts";
@@ -20,6 +21,7 @@ import { freeBytes } from "./files/durableFile.ts";
 import { hashFile } from "./files/fileHash.ts";
 import { type ModelFolder, openModelFolder } from "./files/modelFolder.ts";
 import { readText } from "./files/textFile.ts";
+import { checkAdapter } from "./methods/adapters.ts";
 import { blocksInBudget } from "./methods/smt/selection.ts";
 import type { ModelConfig } from "./model/config.ts";
 import { ropeTables } from "./model/rope.ts";
@@ -27,6 +29,7 @@ import { allocateTensors, loadWeights } from "./model/tensors.ts";
 import { type MemoryPlan, planMemory } from "./plan.ts";
 import { freshState, hasWarmedBase, type Run, warmedFolder } from "./run.ts";
 import { resolveSmt, type SmtPlan } from "./smtRun.ts";
+import { isPruned, openMeter, shareOfZeros, zerosWarning } from "./sparsity.ts";
 import { formatBytes } from "./terminal/format.ts";
 import type { Emit } from "./trainer.ts";
 
@@ -39,6 +42,10 @@ export interface CheckedRun {
   smt: SmtPlan | null;
   /** From a file, when the run file names one. */
   selection: Selection | null;
+  /** Whether the base has zeros to watch. */
+  pruned: boolean;
+  /** What the run would do that its giver may not want. */
+  warnings: string[];
   plan: MemoryPlan;
   hashes: Run["hashes"];
 }
@@ -54,13 +61,16 @@ export async function checkRun(config: RunConfig): Promise<CheckedRun> {
       tokenizer,
       base.config,
     );
-    const plan = await planMemory(config, base.config, selection, plannedDevice(config.threads));
+    const zeros = await shareOfZeros(base);
+    const pruned = isPruned(zeros);
+    const warning = zerosWarning(config.method, zeros);
+    const plan = await planMemory(config, base.config, selection, plannedDevice(config.device, config.threads), { pruned });
     const hashes = {
       base: await hashOfModel(base),
       config: hashOfConfig(config),
       data: createHash("sha256").update(`${data.hash} ${tokenizer.hash}`).digest("hex"),
     };
-    return { config, base, tokenizer, data, smt, selection, plan, hashes };
+    return { config, base, tokenizer, data, smt, selection, pruned, warnings: warning ? [warning] : [], plan, hashes };
   } catch (error) {
     await base.close();
     throw error;
@@ -70,6 +80,8 @@ export async function checkRun(config: RunConfig): Promise<CheckedRun> {
 /** The part of the checks that needs neither weights nor data: sequence length, targets, budget, selection file. */
 export async function checkMethod(config: RunConfig, model: ModelConfig): Promise<{ smt: SmtPlan | null; selection: Selection | null }> {
   checkSequenceLength(config.train.sequenceLength, model);
+  const adapter = adapterOf(config.method);
+  if (adapter) checkAdapter(adapter, model);
   if (config.method.name !== "smt") return { smt: null, selection: null };
   const smt = resolveSmt(config.method, model);
   if (!smt.selectionFile) {
@@ -84,7 +96,7 @@ export async function checkMethod(config: RunConfig, model: ModelConfig): Promis
 /** Refuses what would run out of disk or memory on the way. */
 async function checkResources(checked: CheckedRun, runFolder: string): Promise<void> {
   const { config, base, smt, plan } = checked;
-  const oneBytes = checkpointBytesOf(base.config, smt, checked.selection);
+  const oneBytes = checkpointBytesOf(base.config, smt, checked.selection, adapterOf(config.method));
   const warmedBytes = hasWarmedBase(config) ? [...base.tensors.values()].reduce((sum, { bytes }) => sum + bytes, 0) : 0;
   const neededBytes = oneBytes * (config.checkpoint.keep + 1) + warmedBytes;
   // What an earlier part of the run has written is a part of what it needs.
@@ -156,11 +168,13 @@ async function openOn(
     model: { device, config: base.config, tensors, rope: ropeTables(device, base.config, sequenceLength), precision, recompute },
     batches,
     evaluation: evaluationBatches(data.evaluation, rows),
+    padTokenId: data.padTokenId,
     totalSteps,
     scheduledSteps: totalSteps,
     smt: checked.smt,
     selection: null,
     method: null,
+    meter: checked.pruned ? await openMeter(device, tensors, config.model, base.path !== config.model) : null,
     retired: [],
     holdsGradients: false,
     deltaBase: null,
@@ -204,8 +218,10 @@ export async function hashOfModel(folder: ModelFolder): Promise<string> {
 function hashOfConfig(config: RunConfig): string {
   const { method, train, data, evaluate } = config;
   const { train: _train, eval: _eval, ...layout } = data; // the files count by their content
+  // What was the only way before there was a choice counts as no choice: runs of earlier versions go on.
+  const chosen = method.name === "full" && method.sparse === "ignore" ? { name: method.name } : method;
   const stopping = evaluate.earlyStopping === null ? null : evaluate; // when held-out loss is measured counts only where it can end the run
   return createHash("sha256")
-    .update(JSON.stringify({ method, train, data: layout, stopping }))
+    .update(JSON.stringify({ method: chosen, train, data: layout, stopping }))
     .digest("hex");
 }

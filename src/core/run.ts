@@ -23,6 +23,7 @@ import { projections } from "./model/config.ts";
 import type { Llama } from "./model/llama.ts";
 import { loadWeights, readPieces } from "./model/tensors.ts";
 import { chosenFrom, type SmtPlan, scoreBlocks, selectionFrom } from "./smtRun.ts";
+import type { SparsityMeter } from "./sparsity.ts";
 import type { Emit, RunControl, TrainerState } from "./trainer.ts";
 
 /** Values of a block that an earlier selection trained and the present one does not. */
@@ -43,14 +44,18 @@ export interface Run {
   model: Llama;
   batches: BatchSource;
   evaluation: Batch[];
+  /** Fills what is left of a row. */
+  padTokenId: number;
   /** Updates of the run; early stopping lowers it. */
   totalSteps: number;
   /** Updates the learning rate's schedule is stretched over. */
   scheduledSteps: number;
   smt: SmtPlan | null;
   selection: Selection | null;
-  /** Null until blocks are chosen. */
+  /** Null until blocks are chosen, or an adapter is attached. */
   method: TuningMethod | null;
+  /** Watches the zeros of a pruned base; null where it is none. */
+  meter: SparsityMeter | null;
   retired: RetiredBlock[];
   /** Whether the parameters hold the gradients of the last update: not before the first one after a choice of blocks, nor after one that was skipped. */
   holdsGradients: boolean;
@@ -140,7 +145,8 @@ export function attachSmt(run: Run, selection: Selection): SparseMatrixTuning {
 
 /** Full fine-tuning of every weight. */
 export function attachFull(run: Run): FullFineTuning {
-  const method = new FullFineTuning(run.device, run.model.tensors);
+  const { method: config } = run.config;
+  const method = new FullFineTuning(run.device, run.model.tensors, { keepZeros: config.name === "full" && config.sparse === "keep" });
   run.method = method;
   return method;
 }

@@ -5,14 +5,17 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { RunEvent, RunEventBody } from "../protocol/events.ts";
 import { UserError } from "../protocol/userError.ts";
-import { requireSame, writeRunDelta } from "./checkpointing.ts";
+import { attachRunAdapter, initialiseAdapter } from "./adapterRun.ts";
+import { adapterOf } from "./adapterShapes.ts";
+import { requireSame, writeRunResult } from "./checkpointing.ts";
 import { pauseWhileDiskFull } from "./diskPause.ts";
 import { findCheckpoint, pruneCheckpoints } from "./files/checkpoint.ts";
 import { EventLog } from "./files/eventLog.ts";
-import { log, runFiles, sweepRunFolder } from "./files/runFolder.ts";
+import { log, sweepRunFolder } from "./files/runFolder.ts";
 import { lockRun } from "./files/runLock.ts";
 import { type CheckedRun, openRun } from "./prepare.ts";
 import { attachFull, chooseBlocks, hasWarmedBase, type Run } from "./run.ts";
+import { baseSparsity } from "./sparsity.ts";
 import { type Emit, evaluate, type RunControl, save, train } from "./trainer.ts";
 
 export interface SessionOptions {
@@ -96,12 +99,13 @@ async function work(checked: CheckedRun, runFolder: string, options: SessionOpti
     announce(run, checked, emit);
     await options.onOpen?.(run, emit);
     if (!checkpoint && !(await begin(run, checked, emit, control))) {
-      emit({ kind: "stopped", step: 0, reason: "asked to stop before the first update; the warm-up will be done again" });
+      const again = run.smt ? "the warm-up will be done again" : "what comes before it will be done again";
+      emit({ kind: "stopped", step: 0, reason: `asked to stop before the first update; ${again}` });
       return "stopped";
     }
     const ended = await train(run, emit, control);
     if (ended === "done") {
-      await pauseWhileDiskFull(run, emit, control, runFiles.delta, () => writeRunDelta(run));
+      await pauseWhileDiskFull(run, emit, control, "the run's result", () => writeRunResult(run));
       await options.onDone?.(run);
       emit({ kind: "done", run: runFolder, step: run.state.step });
       if (!(await control.eventsWritten())) return "stopped";
@@ -113,10 +117,15 @@ async function work(checked: CheckedRun, runFolder: string, options: SessionOpti
   }
 }
 
-/** First evaluation, warm-up and selection, and the checkpoint that keeps a resume from doing them again. False when it was stopped. */
+/** First evaluation, warm-up and selection or an adapter's start, and the checkpoint that keeps a resume from doing them again. False when it was stopped. */
 async function begin(run: Run, checked: CheckedRun, emit: Emit, control: RunControl): Promise<boolean> {
+  const adapter = adapterOf(run.config.method);
+  if (adapter) attachRunAdapter(run, adapter);
+  if (run.meter) emit(baseSparsity(run.meter));
   if (run.evaluation.length > 0) await evaluate(run, emit);
-  if (run.smt) {
+  if (adapter) {
+    if (!(await initialiseAdapter(run, adapter, emit, control))) return false;
+  } else if (run.smt) {
     if (!(await chooseBlocks(run, emit, control, checked.selection))) return false;
     // A warm-up that trained goes on where it ended; one that only looked leaves its data to the training.
     if (hasWarmedBase(run.config)) run.state.nextBatch = run.smt.warmup.steps * run.config.train.gradientAccumulation;
@@ -139,6 +148,7 @@ function announce(run: Run, checked: CheckedRun, emit: Emit): void {
     trainTokens: data.train.tokenCount,
   });
   for (const { code, message } of data.notices) emit({ kind: "notice", code, message });
+  for (const message of checked.warnings) emit({ kind: "notice", code: "method/loses-zeros", message });
   for (const name of run.base.unexpected.slice(0, 20))
     emit({ kind: "notice", code: "model/unused-tensor", message: `The model folder holds ${name}, which the model does not use.` });
 }

@@ -16,6 +16,7 @@ import { learningRateAt } from "./optim/schedule.ts";
 import { gradientNorm, updateParameters, zeroGradients } from "./optim/update.ts";
 import { chooseBlocks, type Run } from "./run.ts";
 import type { ScoreReader } from "./smtRun.ts";
+import { measureSparsity } from "./sparsity.ts";
 
 export type Emit = (event: RunEventBody) => void;
 
@@ -72,7 +73,10 @@ export async function train(run: Run, emit: Emit, control: RunControl): Promise<
     const targets = micro.reduce((sum, batch) => sum + batch.unmaskedTokens, 0);
     zeroGradients(device, method.parameters);
     let lossSum = 0;
-    for (const batch of micro) lossSum += await runBatch(model, method, batch, 1 / targets);
+    for (const [i, batch] of micro.entries()) {
+      method.beginBatch?.({ step, batch: state.nextBatch + i });
+      lossSum += await runBatch(model, method, batch, 1 / targets);
+    }
 
     const loss = lossSum / targets;
     const gradNorm = await gradientNorm(device, method.parameters);
@@ -93,7 +97,9 @@ export async function train(run: Run, emit: Emit, control: RunControl): Promise<
     emitMemory(run, emit, step);
 
     const last = step === run.totalSteps;
-    if (run.evaluation.length > 0 && (last || dueAt(step, config.evaluate.every)) && (await evaluate(run, emit))) {
+    const lookDue = last || dueAt(step, config.evaluate.every);
+    if (run.meter && lookDue) emit(await measureSparsity(run, run.meter));
+    if (run.evaluation.length > 0 && lookDue && (await evaluate(run, emit))) {
       emit({
         kind: "notice",
         code: "run/early-stop",
@@ -118,10 +124,12 @@ function dueAt(step: number, every: number | null): boolean {
 /** Mean held-out loss; remembers the best. True when the run should stop early. */
 export async function evaluate(run: Run, emit: Emit): Promise<boolean> {
   const { model, device, evaluation, state, config } = run;
+  const method: TuningMethod = run.method ?? new Frozen(device);
+  method.beginBatch?.(null);
   let lossSum = 0;
   let tokens = 0;
   for (const batch of evaluation) {
-    lossSum += await runBatch(model, run.method ?? new Frozen(device), batch, null);
+    lossSum += await runBatch(model, method, batch, null);
     tokens += batch.unmaskedTokens;
   }
   const loss = lossSum / tokens;

@@ -56,6 +56,20 @@ export const eventSchemas = {
   }),
   memory: Type.Object({ kind: Type.Literal("memory"), step: count, bytesByClass, peakBytes: count, processBytes: count }),
   evaluation: Type.Object({ kind: Type.Literal("evaluation"), step: count, loss: Type.Number(), tokens: count }),
+  /**
+   * Zeros of the weights as trained, adapters merged, over the linear maps of a pruned base; `step` 0 is the base itself. `lost`: zeros of the base that
+   * no longer are. `byLayer`: share of zeros in each decoder layer.
+   */
+  sparsity: Type.Object({
+    kind: Type.Literal("sparsity"),
+    step: count,
+    zeros: count,
+    entries: count,
+    lost: count,
+    byLayer: Type.Array(Type.Number()),
+  }),
+  /** LoRS looks for the main directions of the gradient before its first update. */
+  initialising: Type.Object({ kind: Type.Literal("initialising"), done: count, of: count }),
   checkpoint: Type.Object({ kind: Type.Literal("checkpoint"), step: count, folder: text }),
   /** Something other than asked was done, or a thing to know, with its reason. */
   notice: Type.Object({ kind: Type.Literal("notice"), code: text, message: text }),

@@ -39,5 +39,6 @@ export function extendHistory(kept: RunEvent[], later: readonly RunEvent[]): voi
 function stepBehind(event: RunEvent): number {
   if (event.kind === "warmup") return event.afterStep > 0 ? event.afterStep + 0.5 : 0;
   if (event.kind === "selection") return event.step > 0 ? event.step + 0.5 : 0;
+  if (event.kind === "initialising") return 0;
   return "step" in event ? event.step : Number.NEGATIVE_INFINITY;
 }

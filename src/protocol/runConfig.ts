@@ -5,40 +5,26 @@
  */
 import path from "node:path";
 import { Value } from "typebox/value";
-import { type Document, isMap, isNode, isSeq, LineCounter, parseDocument, stringify } from "yaml";
-import { type RunConfig, runSchema, type SmtConfig, selectionScopes } from "./runSchema.ts";
+import { stringify } from "yaml";
+import { type MethodConfig, type RunConfig, runSchema, type SmtConfig, selectionScopes } from "./runSchema.ts";
 import { type Problem, schemaProblems, withDefaults } from "./schemaProblems.ts";
 import { UserError } from "./userError.ts";
+import { type FileProblem, problemText, readYamlFile } from "./yamlFile.ts";
 
-export type { DataConfig, MethodConfig, RunConfig, SmtConfig, TrainConfig } from "./runSchema.ts";
-
-/** A run file is written by hand; beyond this it is something else. */
-const maxFileBytes = 1 << 20;
+export type { AdapterConfig, DataConfig, MethodConfig, RunConfig, SmtConfig, TrainConfig } from "./runSchema.ts";
 
 const defaultRatio = 0.0084;
 const defaultSteps = 500;
 
-/** One error of a run file. `path` as in `train.learningRate`, empty for the file; line and column count from 1. */
-export interface RunFileProblem {
-  path: string;
-  line: number;
-  column: number;
-  message: string;
-  /** What an editor underlines: offsets into the text. */
-  start: number;
-  end: number;
-  /** The key or word that was probably meant; a key of another section with its path. */
-  guess: string | null;
-}
+export type RunFileProblem = FileProblem;
 
 /** All errors of a run file at once. */
 export class RunFileError extends UserError {
   readonly problems: readonly RunFileProblem[];
 
   constructor(file: string, problems: readonly RunFileProblem[]) {
-    const lines = problems.map(({ path, line, column, message }) => `${file}:${line}:${column}: ${path ? `${path} ` : ""}${message}`);
     const action = "Correct the run file; completion in the editor and `sparse-tuner train --help` show every key.";
-    super("config/invalid", lines.length === 1 ? lines[0] : `The run file has ${lines.length} errors:\n  ${lines.join("\n  ")}`, action);
+    super("config/invalid", problemText(file, "run file", problems), action);
     this.problems = problems;
   }
 }
@@ -52,53 +38,13 @@ export function parseRunFile(text: string, file: string): RunConfig {
 
 /** As {@link parseRunFile}, for editors: problems instead of an exception. */
 export function checkRunFile(text: string, file: string): { config: RunConfig | null; problems: RunFileProblem[] } {
-  const whole = (message: string) => failed({ path: "", line: 1, column: 1, message, start: 0, end: 0, guess: null });
-  if (text.length > maxFileBytes) return whole("is larger than 1 MiB: this is no run file");
-  const lines = new LineCounter();
-  const place = (offset: number) => {
-    const { line, col } = lines.linePos(offset);
-    return { line: Math.max(line, 1), column: Math.max(col, 1) };
-  };
-  let document: Document;
-  try {
-    document = parseDocument(text, { lineCounter: lines, prettyErrors: false, stringKeys: true });
-  } catch (error) {
-    // Nesting deeper than the stack ends here.
-    return whole(`is not valid YAML: ${sentence((error as Error).message)}`);
-  }
-  // After the first few, syntax errors are echoes of one another.
-  const syntax = [...document.errors, ...document.warnings].slice(0, 20);
-  if (syntax.length > 0)
-    return failed(
-      ...syntax.map(({ message, pos: [start, end] }) => {
-        return { path: "", ...place(start), message: `is not valid YAML: ${sentence(message)}`, start, end, guess: null };
-      }),
-    );
-
-  let value: unknown;
-  try {
-    value = document.toJS({ maxAliasCount: 100 });
-  } catch (error) {
-    return whole(`is not valid YAML: ${sentence((error as Error).message)}`);
-  }
-  const { config, problems } = checkRunValue(value);
-  if (problems.length > 0) {
-    const placed = problems.map((problem) => {
-      const { offset, start, end } = placeOf(document, problem);
-      return { path: pathText(problem.path), ...place(offset), message: problem.message, start, end, guess: problem.guess ?? null };
-    });
-    return failed(...placed.sort((a, b) => a.line - b.line || a.column - b.column));
-  }
-  return { config: withAbsolutePaths(config as RunConfig, path.dirname(path.resolve(file))), problems: [] };
+  const { config, problems } = readYamlFile(text, "run file", checkRunValue);
+  return { config: config && withAbsolutePaths(config, path.dirname(path.resolve(file))), problems };
 }
 
 /** A configuration as the text of a run file, which {@link parseRunFile} reads back unchanged. */
 export function stringifyRunConfig(config: RunConfig): string {
   return stringify(config, { lineWidth: 0 });
-}
-
-function failed(...problems: RunFileProblem[]): { config: null; problems: RunFileProblem[] } {
-  return { config: null, problems };
 }
 
 /** Fills in defaults and checks everything that does not depend on where the file lies. */
@@ -125,7 +71,7 @@ export function readableValues(value: unknown): Record<string, unknown> {
 }
 
 /** Defaults that hold only where other keys are not given. */
-function fillDependentDefaults({ method, train }: Partial<RunConfig>): void {
+export function fillDependentDefaults({ method, train }: Partial<RunConfig>): void {
   if (method?.name === "smt" && budgetKeys(method).length === 0) method.ratio = defaultRatio;
   if (train && train.steps === null && train.epochs === null) train.steps = defaultSteps;
 }
@@ -135,11 +81,12 @@ function budgetKeys(method: Partial<SmtConfig>): string[] {
 }
 
 /** Keys that contradict each other. Runs on values that may not fit the schema, so that all errors are seen at once. */
-function exclusions(config: Partial<RunConfig>): Problem[] {
+export function exclusions(config: Partial<RunConfig>): Problem[] {
   const problems: Problem[] = [];
   const budget = config.method?.name === "smt" ? budgetKeys(config.method) : [];
   if (budget.length > 1)
     problems.push({ path: ["method", budget[1]], message: `and ${budget[0]} exclude each other: give one of them`, atKey: true });
+  problems.push(...adapterProblems(config.method));
   const { steps, epochs, learningRate, minLearningRate } = config.train ?? {};
   if ((steps ?? null) !== null && (epochs ?? null) !== null) {
     problems.push({ path: ["train", "epochs"], message: "and steps exclude each other: give one of them", atKey: true });
@@ -150,7 +97,29 @@ function exclusions(config: Partial<RunConfig>): Problem[] {
   return problems;
 }
 
-function withAbsolutePaths(config: RunConfig, folder: string): RunConfig {
+/** Names of `ranks`: a projection's kind, or that of one matrix. */
+const matrixName = /^(model\.layers\.\d+\.(self_attn\.(?=[qkvo]_)|mlp\.(?=gate_|up_|down_)))?([qkvo]|gate|up|down)_proj$/;
+
+/** What the schema cannot say of adapters. */
+function adapterProblems(method: Partial<MethodConfig> | undefined): Problem[] {
+  const problems: Problem[] = [];
+  if (method?.name === "sqft" && Array.isArray(method.neuralSearch) && typeof method.rank === "number")
+    for (const [i, rank] of method.neuralSearch.entries())
+      if (typeof rank === "number" && rank > method.rank)
+        problems.push({ path: ["method", "neuralSearch", i], message: `must not be above rank (${method.rank})` });
+  if ((method?.name === "lora" || method?.name === "dora") && typeof method.ranks === "object" && method.ranks !== null)
+    for (const name of Object.keys(method.ranks))
+      if (!matrixName.test(name))
+        problems.push({
+          path: ["method", "ranks", name],
+          message: "is no matrix: use a kind such as q_proj or a name such as model.layers.3.self_attn.q_proj",
+          atKey: true,
+        });
+  return problems;
+}
+
+/** Paths of the file count from its folder. */
+export function withAbsolutePaths(config: RunConfig, folder: string): RunConfig {
   const absolute = (file: string) => path.resolve(folder, file);
   const { train, eval: held, template } = config.data;
   config.model = absolute(config.model);
@@ -170,44 +139,4 @@ export function isTemplateFile(template: string): boolean {
 /** Whether `method.selection` names a selection.json rather than a way of ranking. */
 export function isSelectionFile(selection: SmtConfig["selection"]): boolean {
   return !(selectionScopes as readonly string[]).includes(selection);
-}
-
-/**
- * Where a problem lies in the text: at its key, its value, or, where that is missing, at the nearest mapping around it. `offset` is where it is said to
- * be; from `start` to `end` it is underlined: never nothing, and of a mapping only the key.
- */
-function placeOf(document: Document, problem: Problem): { offset: number; start: number; end: number } {
-  let node: unknown = document.contents;
-  let offset = isNode(node) ? (node.range?.[0] ?? 0) : 0;
-  let [start, end] = [offset, offset];
-  for (const [depth, step] of problem.path.entries()) {
-    if (isMap(node)) {
-      const pair = node.items.find((item) => isNode(item.key) && String(item.key) === String(step));
-      if (!pair) break;
-      const last = depth === problem.path.length - 1;
-      const at = (last && problem.atKey) || !isNode(pair.value) || !pair.value.range ? pair.key : pair.value;
-      offset = (isNode(at) && at.range?.[0]) || offset;
-      const underlined = at === pair.value && last && !isMap(at) && !isEmpty(at) ? at : pair.key;
-      [start, end] = isNode(underlined) && underlined.range ? underlined.range : [offset, offset];
-      node = pair.value;
-    } else if (isSeq(node)) {
-      node = node.items[Number(step)];
-      if (!isNode(node) || !node.range) break;
-      [start, end] = node.range;
-      offset = start;
-    } else break;
-  }
-  return { offset, start, end };
-}
-
-function isEmpty(node: unknown): boolean {
-  return isNode(node) && node.range?.[0] === node.range?.[1];
-}
-
-function pathText(steps: (string | number)[]): string {
-  return steps.reduce<string>((text, step) => (typeof step === "number" ? `${text}[${step}]` : text ? `${text}.${step}` : step), "");
-}
-
-function sentence(message: string): string {
-  return message.split("\n")[0].replace(/[.:]$/, "");
 }

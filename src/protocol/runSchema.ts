@@ -56,6 +56,16 @@ const warmup = Type.Object(
   { ...closed, default: {}, description: "How blocks are scored before training." },
 );
 
+const targets = (what: string) =>
+  Type.Union([Type.Literal("auto"), Type.Array(Type.String({ minLength: 1 }), { minItems: 1, maxItems: 10000, uniqueItems: true })], {
+    default: "auto",
+    description: `${what}: auto is q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj.`,
+  });
+const rank = (defaultValue: number) => count("Rank of each adapter.", defaultValue, 1, 65536);
+const alpha = (defaultValue: number, scale: string) =>
+  Type.Number({ exclusiveMinimum: 0, maximum: 1e6, default: defaultValue, description: `The adapter counts ${scale} times.` });
+const dropout = Type.Number({ minimum: 0, exclusiveMaximum: 1, default: 0, description: "Share of the adapter's inputs that is dropped." });
+
 const smt = Type.Object(
   {
     name: Type.Literal("smt"),
@@ -69,10 +79,7 @@ const smt = Type.Object(
       default: "auto",
       description: "Side of a block; auto is the largest power of two up to 256 that divides every target.",
     }),
-    targets: Type.Union([Type.Literal("auto"), Type.Array(Type.String({ minLength: 1 }), { minItems: 1, maxItems: 10000, uniqueItems: true })], {
-      default: "auto",
-      description: "Matrices to choose from: auto is q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj.",
-    }),
+    targets: targets("Matrices to choose from"),
     score: Type.Enum([...scoreNames], { default: "meanOfAbs", description: "What makes a block important." }),
     selection: Type.Union([Type.Enum([...selectionScopes]), Type.String({ pattern: "\\.json$" })], {
       default: "global",
@@ -84,7 +91,83 @@ const smt = Type.Object(
   { ...closed, description: "Sparse Matrix Tuning: train only the most important blocks." },
 );
 
-const full = Type.Object({ name: Type.Literal("full") }, { ...closed, description: "Train every weight." });
+const full = Type.Object(
+  {
+    name: Type.Literal("full"),
+    sparse: Type.Enum(["ignore", "keep"], { default: "ignore", description: "keep: weights that are zero stay zero, for a pruned model." }),
+  },
+  { ...closed, description: "Train every weight." },
+);
+
+const lors = Type.Object(
+  {
+    name: Type.Literal("lors"),
+    rank: rank(16),
+    alpha: alpha(16, "alpha / √rank"),
+    targets: targets("Matrices that get an adapter"),
+    gradient: Type.Enum(["ste", "exact"], {
+      default: "ste",
+      description: "ste: the paper's straight-through gradient, cheap; exact: the mask counts in backward too.",
+    }),
+    init: Type.Enum(["gradientSvd", "kaiming"], {
+      default: "gradientSvd",
+      description: "Start of B: the main directions of the gradient, or random.",
+    }),
+    initSamples: count("Training rows whose gradient gradientSvd looks at.", 128, 1, 1e6),
+  },
+  { ...closed, description: "LoRS: low-rank adapters that keep a pruned model's zeros." },
+);
+
+const lowRank = {
+  rank: rank(16),
+  alpha: alpha(32, "alpha / rank"),
+  dropout,
+  rankStabilized: flag("Scale by alpha / √rank instead of alpha / rank.", false),
+  targets: targets("Matrices that get an adapter"),
+  ranks: Type.Record(Type.String(), Type.Integer({ minimum: 1, maximum: 65536 }), {
+    default: {},
+    description: "Another rank for some matrices: by kind (q_proj) or by name (model.layers.3.self_attn.q_proj).",
+  }),
+};
+const lora = Type.Object({ name: Type.Literal("lora"), ...lowRank }, { ...closed, description: "LoRA: dense low-rank adapters." });
+const dora = Type.Object(
+  {
+    name: Type.Literal("dora"),
+    ...lowRank,
+    normGradient: Type.Enum(["detached", "full"], { default: "detached", description: "Whether the row norms' gradient counts." }),
+  },
+  { ...closed, description: "DoRA: LoRA with a trained length of each weight row." },
+);
+
+const spp = Type.Object(
+  {
+    name: Type.Literal("spp"),
+    groups: count("Groups of rows that share scales; must divide each target's rows.", 16, 1, 65536),
+    scaling: Type.Number({ exclusiveMinimum: 0, maximum: 1e6, default: 2, description: "The adapter counts so many times." }),
+    dropout,
+    targets: targets("Matrices that get an adapter"),
+  },
+  { ...closed, description: "SPP: scales each remaining weight of a pruned model by row and column." },
+);
+
+const sqft = Type.Object(
+  {
+    name: Type.Literal("sqft"),
+    rank: rank(32),
+    alpha: alpha(64, "alpha / rank"),
+    dropout,
+    neuralSearch: Type.Union([Type.Array(Type.Integer({ minimum: 1, maximum: 65536 }), { minItems: 1, maxItems: 16 }), Type.Null()], {
+      default: null,
+      description: "Ranks that each layer draws from at each step, such as [32, 24, 16]; null always uses rank.",
+    }),
+    quantize: Type.Union([Type.Object({ groupSize: count("Input columns of a group.", 128, 1, 65536) }, closed), Type.Null()], {
+      default: null,
+      description: "Train against a base of 4-bit weights, quantised in groups; null leaves it as it is.",
+    }),
+    targets: targets("Matrices that get an adapter"),
+  },
+  { ...closed, description: "SQFT: low-rank adapters under the base's mask." },
+);
 
 const train = Type.Object(
   {
@@ -142,7 +225,10 @@ export const runSchema = Type.Object(
   {
     model: Type.String({ minLength: 1, description: "Folder of a Hugging Face model: config.json, tokenizer.json, safetensors." }),
     data,
-    method: Type.Union([smt, full], { default: { name: "smt" }, description: "What is trained: method.name is smt or full." }),
+    method: Type.Union([smt, full, lors, lora, dora, spp, sqft], {
+      default: { name: "smt" },
+      description: "What is trained: method.name is smt, full, lors, lora, dora, spp or sqft.",
+    }),
     train,
     evaluate,
     checkpoint,
@@ -160,6 +246,8 @@ export const runSchema = Type.Object(
 export type RunConfig = Static<typeof runSchema>;
 export type MethodConfig = RunConfig["method"];
 export type SmtConfig = Extract<MethodConfig, { name: "smt" }>;
+/** Methods whose parameters stand beside frozen weights. */
+export type AdapterConfig = Exclude<MethodConfig, { name: "smt" | "full" }>;
 export type DataConfig = RunConfig["data"];
 export type TrainConfig = RunConfig["train"];
 

@@ -37,6 +37,8 @@ const bodies: { [Kind in RunEventBody["kind"]]: Extract<RunEventBody, { kind: Ki
     processBytes: 100,
   },
   evaluation: { kind: "evaluation", step: 4, loss: 2.25, tokens: 10 },
+  sparsity: { kind: "sparsity", step: 4, zeros: 50, entries: 100, lost: 0, byLayer: [0.5, 0.5] },
+  initialising: { kind: "initialising", done: 3, of: 64 },
   checkpoint: { kind: "checkpoint", step: 3, folder: "/r/checkpoints/step-3" },
   notice: { kind: "notice", code: "a/b", message: "m" },
   skipped: { kind: "skipped", step: 2, reason: "the loss is NaN" },

@@ -3,6 +3,7 @@
  * It knows neither runs nor checkpoints; where a block begins in a tensor is the caller's knowledge.
  */
 import { type BlockPlace, type BlockWindow, maxWindowValues } from "../../protocol/coreProtocol.ts";
+import type { MethodConfig } from "../../protocol/runConfig.ts";
 import { UserError } from "../../protocol/userError.ts";
 import type { FileDType } from "../devices/device.ts";
 import { decodeFloats, storedElementBytes } from "../files/storedFloats.ts";
@@ -70,4 +71,11 @@ export function meanOfAbsolute(values: Float32Array): number {
   let sum = 0;
   for (let i = 0; i < values.length; i++) sum += Math.abs(values[i]);
   return sum / values.length;
+}
+
+/** Why a run that is no SMT run has no blocks. */
+export function whyNoBlocks({ name }: MethodConfig): string {
+  return name === "full"
+    ? "This run trains whole matrices: it has no blocks."
+    : "This run trains adapters beside the model's matrices: it has no blocks.";
 }

@@ -17,7 +17,7 @@ import { gridShape } from "../methods/smt/selection.ts";
 import { projectionName, projectionShape, weightShapes } from "../model/config.ts";
 import { hasWarmedBase, warmedFolder } from "../run.ts";
 import { resolveSmt } from "../smtRun.ts";
-import { type BlockEntries, checkedWindow, noBlock, readWindow, shapeOfBlock } from "./blockWindow.ts";
+import { type BlockEntries, checkedWindow, noBlock, readWindow, shapeOfBlock, whyNoBlocks } from "./blockWindow.ts";
 import { CheckpointBlocks } from "./checkpointBlocks.ts";
 import { checkpointAt, identityOf, keptSteps, newestCheckpoint } from "./keptCheckpoints.ts";
 import { readScore, readScoreGrids } from "./keptScores.ts";
@@ -27,7 +27,6 @@ export type BlockReading =
   | { step: number; values: Float32Array; rows: number; columns: number; blockRows: number; blockColumns: number }
   | { step: number; reason: string };
 
-const noBlocks = "This run trains whole matrices: it has no blocks.";
 const notChosen = "No blocks have been chosen yet.";
 const notTrained = "This block is not trained at this step: it has no gradient and no moments, and its weight is the base model's.";
 
@@ -100,7 +99,7 @@ export class RunBlocks {
 
   /** Values of a window of a block. Throws UserError `inspect/no-block` for one that the model does not have. */
   async read(place: BlockPlace, part: BlockPart, step: number | null, window?: BlockWindow): Promise<BlockReading> {
-    if (this.config.method.name !== "smt") return { step: step ?? 0, reason: noBlocks };
+    if (this.config.method.name !== "smt") return { step: step ?? 0, reason: whyNoBlocks(this.config.method) };
     const blocks = await this.at(step);
     const at = blocks?.step ?? 0;
     const shape = await this.#shapeOf(blocks, place);

@@ -1,57 +1,251 @@
-/** `sparse-tuner export` (and the service's), `apply` and `undo`: a run's result as a model folder or a delta, and a delta into a model and out again. */
+/**
+ * `sparse-tuner export` (and the service's), `apply` and `undo`: a run's result or an adapter as a model folder, a delta or an adapter's folder, and a
+ * delta into a model and out again.
+ */
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import path from "node:path";
+import type { MethodConfig, RunConfig } from "../../protocol/runConfig.ts";
 import { UserError } from "../../protocol/userError.ts";
+import { AdapterMerge, type ZeroCount } from "../adapterMerge.ts";
+import { openDevice } from "../devices/open.ts";
+import { isAdapterFolder, writeAdapter } from "../files/adapterFile.ts";
+import { rowChunks } from "../files/blockRows.ts";
 import { applyDelta, undoDelta } from "../files/deltaApply.ts";
 import { untilAborted, writeNewFile } from "../files/durableFile.ts";
 import { deltaOverrides, exportMerged, type WeightOverride } from "../files/mergedExport.ts";
-import { openModelFolder } from "../files/modelFolder.ts";
-import { createFolder } from "../files/newFolder.ts";
+import { type ModelFolder, openModelFolder } from "../files/modelFolder.ts";
+import { createFolder, requireEmptyFolder } from "../files/newFolder.ts";
 import { isRunFolder, requireRunFolder, runFiles } from "../files/runFolder.ts";
 import { openSafetensors, type SafetensorsFile } from "../files/safetensors.ts";
 import { openDelta } from "../files/smtDelta.ts";
-import { type ModelSource, modelSource } from "../inference.ts";
-import type { DeltaOptions, ExportOptions } from "./options.ts";
+import type { StoredAdapter } from "../files/storedAdapter.ts";
+import { decodeFloats } from "../files/storedFloats.ts";
+import { type ModelSource, modelSource, openSourceAdapter } from "../inference.ts";
+import { matricesOf } from "../methods/targets.ts";
+import { writeDeltaAsPeft } from "../peftDelta.ts";
+import { hasWarmedBase } from "../run.ts";
+import { shareOfZeros, zerosWarning } from "../sparsity.ts";
+import { printNotes } from "./notes.ts";
+import type { DeltaOptions, ExportFormat, ExportOptions } from "./options.ts";
 import { programName, shownPath } from "./programName.ts";
 
-/** Writes the newest checkpoint of a run into the new folder `to`. Throws UserError, and leaves nothing half-written, also when `signal` ends it. */
-export async function exportResult({ runFolder, format, to }: Omit<ExportOptions, "verbose">, signal?: AbortSignal): Promise<void> {
-  await requireRunFolder(runFolder);
-  const source = await modelSource(runFolder);
-  if (format === "delta") await exportDelta(source, to, signal);
-  else await exportModel(source, to, signal);
+/** Sentences about what was written, beside where. */
+type Report = { lines: string[]; notes: string[] };
+
+const nothingToSay: Report = { lines: [], notes: [] };
+
+/**
+ * Writes the newest checkpoint of a run, or an adapter's folder with its base, into the new folder `to`. Throws UserError, and leaves nothing half-written,
+ * also when `signal` ends it.
+ */
+export async function exportResult({ runFolder, format, to, base, rank }: Omit<ExportOptions, "verbose">, signal?: AbortSignal): Promise<Report> {
+  if (!(await isAdapterFolder(runFolder))) await requireRunFolder(runFolder);
+  const source = await modelSource(runFolder, base ?? null);
+  checkRank(source, format, rank ?? null);
+  switch (format) {
+    case "delta":
+      return exportDelta(source, to, signal);
+    case "merged":
+      return exportModel(source, to, signal);
+    case "adapter":
+      return exportAdapter(source, to);
+    case "peft":
+      return source.delta ? exportDeltaAsPeft(source, rank as number, to, signal) : exportAsPeft(source, to);
+  }
 }
 
+const written: Record<ExportFormat, string> = {
+  merged: "The tuned model stands",
+  delta: "The trained blocks stand",
+  adapter: "The adapter stands",
+  peft: "The PEFT adapter stands",
+};
+
 export async function exportRun(options: ExportOptions): Promise<number> {
-  await exportResult(options);
-  process.stdout.write(`${options.format === "delta" ? "The trained blocks stand" : "The tuned model stands"} in ${options.to}.\n`);
+  const { lines, notes } = await exportResult(options);
+  printNotes(notes);
+  process.stdout.write(`${[...lines, `${written[options.format]} in ${options.to}.`].join("\n")}\n`);
   return 0;
 }
 
-async function exportDelta({ delta }: ModelSource, to: string, signal?: AbortSignal): Promise<void> {
+/** A delta has no rank of its own; an adapter has, and everything else needs none. */
+function checkRank({ delta }: ModelSource, format: ExportFormat, rank: number | null): void {
+  const needed = format === "peft" && delta !== null;
+  if (needed && rank === null)
+    throw new UserError(
+      "export/no-rank",
+      "PEFT has no format for trained blocks: they become low-rank matrices, of a rank that is to be chosen.",
+      "Give it with --rank, e.g. --rank 32.",
+    );
+  if (!needed && rank !== null)
+    throw new UserError("export/rank-given", "A rank is chosen only where an SMT run is written for PEFT.", "Leave --rank out.");
+}
+
+async function exportDelta({ delta, adapter }: ModelSource, to: string, signal?: AbortSignal): Promise<Report> {
   if (!delta)
-    throw new UserError("export/no-delta", "A run of full fine-tuning changes every weight: it has no delta.", "Export it with --format merged.");
+    throw adapter
+      ? new UserError(
+          "export/no-delta",
+          "An adapter stands beside the weights: it has no trained blocks.",
+          "Export it with --format adapter or merged.",
+        )
+      : new UserError("export/no-delta", "A run of full fine-tuning changes every weight: it has no delta.", "Export it with --format merged.");
   const files = [runFiles.selection, runFiles.delta].map((name) => path.join(path.dirname(delta), name));
   const sizes = await Promise.all(files.map(async (file) => (await stat(file)).size));
   await createFolder(to, sizes[0] + sizes[1], async (folder) => {
     for (const file of files) await writeNewFile(path.join(folder, path.basename(file)), untilAborted(createReadStream(file), signal));
   });
+  return nothingToSay;
 }
 
-async function exportModel(source: ModelSource, to: string, signal?: AbortSignal): Promise<void> {
+/** Calls `work` with the base and the adapter of a source that has one. */
+async function withAdapter<Result>(source: ModelSource, work: (base: ModelFolder, adapter: StoredAdapter) => Promise<Result>): Promise<Result> {
+  const base = await openModelFolder(source.base);
+  try {
+    const adapter = await openSourceAdapter(source, base);
+    try {
+      return await work(base, adapter);
+    } finally {
+      await adapter.close();
+    }
+  } finally {
+    await base.close();
+  }
+}
+
+function exportAdapter(source: ModelSource, to: string): Promise<Report> {
+  if (!source.adapter)
+    throw new UserError(
+      "export/no-adapter",
+      `A run of ${source.config?.method.name} trains weights of the model itself: it has no adapter.`,
+      "Export it with --format merged.",
+    );
+  return withAdapter(source, async (base, adapter) => {
+    await writeAdapter(to, adapter, base);
+    return { lines: [], notes: adapter.notices };
+  });
+}
+
+async function exportAsPeft(source: ModelSource, to: string): Promise<Report> {
+  if (!source.adapter)
+    throw new UserError(
+      "export/no-peft",
+      "Full fine-tuning changes every weight by any amount: no low-rank adapter holds that.",
+      "Export it with --format merged.",
+    );
+  return withAdapter(source, async (base, adapter) => {
+    const { name } = adapter.config;
+    if (name !== "lora" && name !== "dora")
+      throw new UserError(
+        "export/no-peft",
+        `PEFT knows no ${name} adapters: it would apply one without ${name === "spp" ? "its scales" : "the mask"}, which is another model and fills the base's zeros.`,
+        "Export the merged model with --format merged, or the adapter in this program's own format with --format adapter.",
+      );
+    await writeAdapter(to, adapter, base);
+    return { lines: [], notes: adapter.notices };
+  });
+}
+
+async function exportDeltaAsPeft(source: ModelSource, rank: number, to: string, signal?: AbortSignal): Promise<Report> {
+  if (source.config && hasWarmedBase(source.config))
+    throw new UserError(
+      "export/no-peft",
+      "The blocks of this run count from the model that its warm-up left in the run folder; on the original base an adapter of them would be wrong.",
+      "Export it with --format merged.",
+    );
+  await requireEmptyFolder(to);
+  const base = await openModelFolder(source.base);
+  try {
+    const delta = await openDelta(source.delta as string);
+    const { device, reasons } = await openDevice("auto", "auto");
+    try {
+      const { matrices, relative } = await writeDeltaAsPeft(device, base, delta, rank, to, path.basename(base.path), signal);
+      const width = Math.max(...matrices.map(({ name }) => name.length));
+      const lines = matrices.map((matrix) => `${matrix.name.padEnd(width)}  relative error ${formatError(matrix.relative)}`);
+      return { lines: [...lines, `${"in all".padEnd(width)}  relative error ${formatError(relative)} at rank ${rank}`], notes: reasons };
+    } finally {
+      device.close();
+      await delta.close();
+    }
+  } finally {
+    await base.close();
+  }
+}
+
+/** Four digits; rounding's own errors are far smaller than any that matter here. */
+function formatError(relative: number): string {
+  return relative < 5e-5 ? relative.toExponential(1) : relative.toFixed(4);
+}
+
+async function exportModel(source: ModelSource, to: string, signal?: AbortSignal): Promise<Report> {
+  await requireEmptyFolder(to);
+  if (source.adapter) return withAdapter(source, (base, adapter) => exportWithAdapter(base, adapter, to, signal));
   const base = await openModelFolder(source.base);
   try {
     const changed = source.delta ? await openDelta(source.delta) : await openSafetensors(source.trained as string);
+    const method = (source.config as RunConfig).method;
     try {
+      if (!("matrices" in changed) && method.name === "full" && method.sparse === "keep") requireZerosKept(await zerosLost(base, changed, signal));
       const overrides = "matrices" in changed ? deltaOverrides(base, changed) : trainedOverrides(changed);
       await exportMerged(base, overrides, to, signal);
+      return { lines: [], notes: await zerosNotes(method, base) };
     } finally {
       await changed.close();
     }
   } finally {
     await base.close();
   }
+}
+
+/** Looks at every merged weight before one is written. */
+async function exportWithAdapter(base: ModelFolder, adapter: StoredAdapter, to: string, signal?: AbortSignal): Promise<Report> {
+  const { device, reasons } = await openDevice("auto", "auto");
+  try {
+    const merge = new AdapterMerge(device, base, adapter);
+    if (await merge.keepsZeros()) requireZerosKept(await merge.countZeros(signal));
+    await exportMerged(base, merge.overrides(), to, signal);
+    return { lines: [], notes: [...reasons, ...adapter.notices, ...(await zerosNotes(adapter.config, base))] };
+  } finally {
+    device.close();
+  }
+}
+
+async function zerosNotes(method: MethodConfig, base: ModelFolder): Promise<string[]> {
+  const warning = zerosWarning(method, await shareOfZeros(base));
+  return warning ? [warning] : [];
+}
+
+/** Throws UserError `export/lost-zeros` when a method that keeps a base's zeros lost one. */
+export function requireZerosKept(counts: readonly Pick<ZeroCount, "weight" | "lost">[]): void {
+  const losing = counts.filter(({ lost }) => lost > 0);
+  if (losing.length === 0) return;
+  const [{ weight, lost }] = losing;
+  const others = losing.length > 1 ? `, and ${losing.length - 1} other matrices have lost some` : "";
+  throw new UserError(
+    "export/lost-zeros",
+    `${lost} ${lost === 1 ? "zero" : "zeros"} of the pruned base would no longer be zero in ${weight}${others}. Nothing was written.`,
+    "Export an earlier checkpoint, and report this: the method promises to keep them.",
+    { badInput: false },
+  );
+}
+
+/** Zeros of the base that fully fine-tuned linear maps no longer have, from both files. */
+async function zerosLost(base: ModelFolder, trained: SafetensorsFile, signal?: AbortSignal): Promise<Pick<ZeroCount, "weight" | "lost">[]> {
+  const counts: Pick<ZeroCount, "weight" | "lost">[] = [];
+  for (const { name } of matricesOf(base.config)) {
+    const weight = `${name}.weight`;
+    const { dtype, shape } = base.tensor(weight);
+    let lost = 0;
+    for await (const { firstRow, endRow, bytes } of rowChunks(base, weight)) {
+      signal?.throwIfAborted();
+      const before = decodeFloats(bytes, dtype);
+      const after = decodeFloats(await trained.readBytes(weight, 4 * firstRow * shape[1], 4 * endRow * shape[1]), "F32");
+      for (let i = 0; i < before.length; i++) if (before[i] === 0 && after[i] !== 0) lost++;
+    }
+    counts.push({ weight, lost });
+  }
+  return counts;
 }
 
 const pieceBytes = 8 << 20;

@@ -17,10 +17,10 @@ export interface Generated {
  * Throws UserError when the prompt leaves no room.
  */
 export async function generateText(
-  { modelOrRun, prompt, tokens, temperature, seed }: Omit<GenerateOptions, "json" | "verbose">,
+  { modelOrRun, base, prompt, tokens, temperature, seed }: Omit<GenerateOptions, "json" | "verbose">,
   { onNotes, onStart, onText, signal }: Waiting & { onStart?(): void; onText(text: string): void },
 ): Promise<Generated> {
-  const opened = await openModel(modelOrRun, { device: "auto", threads: "auto", positions: 1 });
+  const opened = await openModel(modelOrRun, { device: "auto", threads: "auto", positions: 1, base });
   try {
     onNotes(opened.reasons);
     const ids = promptIds(opened, prompt, tokens);
@@ -39,7 +39,7 @@ export async function generateText(
       generated.push(id);
       show(false);
     };
-    await continueIds(opened.model, ids, { tokens, temperature, seed, stopIds: stopIds(opened), onToken });
+    await continueIds(opened.model, ids, { tokens, temperature, seed, stopIds: stopIds(opened), method: opened.method, onToken });
     signal?.throwIfAborted();
     show(true);
     return { text: continuation(opened.tokenizer, ids, generated), ids: generated };

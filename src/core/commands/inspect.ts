@@ -1,15 +1,22 @@
-/** `sparse-tuner inspect`: which blocks a run trains, where, and one block's weight and what was added to it. Reads files only. */
-
+/**
+ * `sparse-tuner inspect`: which blocks a run trains, where, and one block's weight and what was added to it; of adapters what they added to each matrix
+ * (inspectAdapter.ts). Reads files only.
+ */
+import path from "node:path";
 import type { BlockPart } from "../../protocol/coreProtocol.ts";
+import { parseRunFile } from "../../protocol/runConfig.ts";
 import type { Selection } from "../../protocol/selection.ts";
 import { UserError } from "../../protocol/userError.ts";
+import { adapterOf } from "../adapterShapes.ts";
 import { CheckpointBlocks } from "../blocks/checkpointBlocks.ts";
 import { checkpointAt, newestCheckpoint } from "../blocks/keptCheckpoints.ts";
-import { requireRunFolder } from "../files/runFolder.ts";
+import { requireRunFolder, runFiles } from "../files/runFolder.ts";
+import { readText } from "../files/textFile.ts";
 import { blocksByMatrix } from "../host/heatmapFrames.ts";
 import { blockKey } from "../run.ts";
 import { blockMap, blockMapLegend, shareBars } from "../terminal/blockMap.ts";
 import { styleOf } from "../terminal/style.ts";
+import { adapterLines, inspectAdapter } from "./inspectAdapter.ts";
 import type { BlockPlace, InspectOptions } from "./options.ts";
 
 export interface MatrixValues {
@@ -23,6 +30,15 @@ export interface MatrixValues {
 const listed = 20;
 
 export async function inspect({ runFolder, block, step, json }: InspectOptions): Promise<number> {
+  await requireRunFolder(runFolder);
+  const file = path.join(runFolder, runFiles.config);
+  const config = parseRunFile(await readText(file), file);
+  const adapter = adapterOf(config.method);
+  if (adapter && !block) {
+    const found = await inspectAdapter(runFolder, config, adapter, step);
+    process.stdout.write(json ? `${JSON.stringify(found)}\n` : `${adapterLines(found).join("\n")}\n`);
+    return 0;
+  }
   const blocks = await openBlocks(runFolder, step);
   const { selection } = blocks;
   const values = block ? await blockValues(blocks, block, json ? allParts : textParts) : {};
@@ -34,7 +50,6 @@ export async function inspect({ runFolder, block, step, json }: InspectOptions):
 }
 
 async function openBlocks(runFolder: string, step: number | null): Promise<CheckpointBlocks> {
-  await requireRunFolder(runFolder);
   const checkpoint = step === null ? await newestCheckpoint(runFolder) : await checkpointAt(runFolder, step);
   const blocks = checkpoint && (await CheckpointBlocks.open(checkpoint));
   if (blocks) return blocks;

@@ -4,6 +4,8 @@
  */
 
 import type { BlockPlace } from "../../protocol/coreProtocol.ts";
+import type { TaskName, TaskScoring } from "../../protocol/evaluationTasks.ts";
+import type { PruningMethod } from "../../protocol/pruning.ts";
 
 export type { BlockPlace };
 
@@ -32,6 +34,13 @@ export interface PlanOptions extends CommonOptions, JsonOption {
   runFile: string;
 }
 
+export interface CompareOptions extends CommonOptions, JsonOption {
+  /** The file of a comparison, or the folder of one that is gone on with. */
+  fileOrFolder: string;
+  /** It must be such a folder. */
+  resume: boolean;
+}
+
 export interface PreviewOptions extends CommonOptions {
   runFile: string;
 }
@@ -44,8 +53,10 @@ export interface InspectOptions extends CommonOptions, JsonOption {
 }
 
 export interface EvaluateOptions extends CommonOptions, JsonOption {
-  /** A model folder or a run folder. */
+  /** A model folder, a run folder or an adapter's folder. */
   modelOrRun: string;
+  /** The model an adapter's folder belongs to. */
+  base?: string | null;
   data: string;
   /** Tokens a row is cut at; null for the run's, or the model's positions up to 2048. */
   sequenceLength: number | null;
@@ -53,8 +64,36 @@ export interface EvaluateOptions extends CommonOptions, JsonOption {
   rows: number | null;
 }
 
+/** `evaluate --task`. */
+export interface EvaluateTasksOptions extends CommonOptions, JsonOption {
+  modelOrRun: string;
+  base?: string | null;
+  tasks: readonly TaskName[];
+  /** The file of the one task, or a folder in the LLM-Adapters layout. */
+  data: string;
+  /** Null: by log-likelihood where a task offers answers, else by generation. */
+  scoring: TaskScoring | null;
+  /** The first so many rows of each task; null for all. */
+  rows: number | null;
+  batchSize: number;
+}
+
+/** The same with the tasks as they are written: names and groups, with commas between. */
+export type TaskListOptions = Omit<EvaluateTasksOptions, "tasks"> & { tasks: string };
+
+/** `evaluate --perplexity`. */
+export interface EvaluatePerplexityOptions extends CommonOptions, JsonOption {
+  modelOrRun: string;
+  base?: string | null;
+  /** The text. */
+  text: string;
+  sequenceLength: number | null;
+}
+
 export interface GenerateOptions extends CommonOptions, JsonOption {
   modelOrRun: string;
+  /** The model an adapter's folder belongs to. */
+  base?: string | null;
   /** Empty: starts from BOS. */
   prompt: string;
   /** At most this many new tokens. */
@@ -64,10 +103,19 @@ export interface GenerateOptions extends CommonOptions, JsonOption {
   seed: number;
 }
 
+/** What a run's result is written as. */
+export const exportFormats = ["merged", "delta", "adapter", "peft"] as const;
+export type ExportFormat = (typeof exportFormats)[number];
+
 export interface ExportOptions extends CommonOptions {
+  /** A run folder, or an adapter's. */
   runFolder: string;
-  format: "merged" | "delta";
+  format: ExportFormat;
   to: string;
+  /** The model an adapter's folder belongs to. */
+  base?: string | null;
+  /** Of the low-rank matrices that stand for an SMT delta in PEFT's format. */
+  rank?: number | null;
 }
 
 /** `apply` and `undo`. */
@@ -75,6 +123,24 @@ export interface DeltaOptions extends CommonOptions {
   model: string;
   /** smt.safetensors, or a folder with it: an exported delta or a run that is done. */
   delta: string;
+}
+
+export interface PruneCommandOptions extends CommonOptions, JsonOption {
+  /** A model folder. */
+  model: string;
+  method: PruningMethod;
+  /** 0.5, 2:4, … */
+  pattern: string;
+  /** Null: magnitude alone goes without. */
+  calibration: string | null;
+  to: string;
+  samples: number;
+  /** Tokens of a calibration window; null for the model's positions up to 2048. */
+  sequenceLength: number | null;
+  seed: number;
+  device: "auto" | "cpu" | "webgpu" | "tensorflow";
+  /** Null for one a core. */
+  threads: number | null;
 }
 
 export interface InitOptions extends CommonOptions {
@@ -88,6 +154,8 @@ export interface InitOptions extends CommonOptions {
 export interface BenchOptions extends CommonOptions, JsonOption {
   /** A Python with torch to compare with, or null. */
   peer: string | null;
+  /** Methods to train, with commas between; null trains all and measures matrix products too. */
+  methods: string | null;
 }
 
 export interface DoctorOptions extends CommonOptions, JsonOption {}
@@ -110,13 +178,15 @@ export interface CommandOptions {
   train: TrainOptions;
   resume: ResumeOptions;
   plan: PlanOptions;
+  compare: CompareOptions;
   preview: PreviewOptions;
   inspect: InspectOptions;
-  evaluate: EvaluateOptions;
+  evaluate: EvaluateOptions | TaskListOptions | EvaluatePerplexityOptions;
   generate: GenerateOptions;
   export: ExportOptions;
   apply: DeltaOptions;
   undo: DeltaOptions;
+  prune: PruneCommandOptions;
   init: InitOptions;
   bench: BenchOptions;
   doctor: DoctorOptions;

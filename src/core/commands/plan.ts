@@ -2,16 +2,20 @@
 import os from "node:os";
 import { parseRunFile, type RunConfig } from "../../protocol/runConfig.ts";
 import type { Selection } from "../../protocol/selection.ts";
+import { UserError } from "../../protocol/userError.ts";
+import { adapterOf } from "../adapterShapes.ts";
 import { sizeOf } from "../devices/device.ts";
 import { plannedDevice } from "../devices/open.ts";
-import { openModelConfig } from "../files/modelFolder.ts";
+import { openModelConfig, openModelFolder } from "../files/modelFolder.ts";
 import { readText } from "../files/textFile.ts";
+import { adapterParameters } from "../methods/adapters.ts";
 import { blockEntries, blocksInBudget } from "../methods/smt/selection.ts";
 import { type ModelConfig, weightShapes } from "../model/config.ts";
 import { type MemoryPlan, planMemory } from "../plan.ts";
 import { cheapestChange, checkMethod } from "../prepare.ts";
 import type { SmtPlan } from "../smtRun.ts";
-import { formatBytes, formatPercent } from "../terminal/format.ts";
+import { isPruned, shareOfZeros, zerosWarning } from "../sparsity.ts";
+import { formatBytes, formatCount, formatPercent } from "../terminal/format.ts";
 import { memoryTable } from "../terminal/memoryTable.ts";
 import { styleOf } from "../terminal/style.ts";
 import type { PlanOptions } from "./options.ts";
@@ -28,14 +32,19 @@ export interface PlannedRun {
   cheapestChange: string | null;
   trainableParameters: number;
   totalParameters: number;
+  /** What the run would do that its giver may not want; as far as the weights are there to be looked at. */
+  warnings: string[];
 }
 
 /** Plans a run. Throws UserError. */
 export async function planRun(config: RunConfig): Promise<PlannedRun> {
   const { config: model } = await openModelConfig(config.model);
   const { smt, selection } = await checkMethod(config, model);
-  const planned = plannedDevice(config.threads);
-  const memory = await planMemory(config, model, selection, planned);
+  const planned = plannedDevice(config.device, config.threads);
+  const zeros = await knownShareOfZeros(config.model);
+  const memory = await planMemory(config, model, selection, planned, { pruned: isPruned(zeros) });
+  const adapter = adapterOf(config.method);
+  const warning = zerosWarning(config.method, zeros);
   const availableBytes = os.freemem();
   const fits = memory.peakBytes <= availableBytes;
   const totalParameters = [...weightShapes(model).values()].reduce((sum, shape) => sum + sizeOf(shape), 0);
@@ -45,9 +54,24 @@ export async function planRun(config: RunConfig): Promise<PlannedRun> {
     availableBytes,
     fits,
     cheapestChange: fits ? null : cheapestChange(config),
-    trainableParameters: smt ? trainableParameters(smt, selection, model) : totalParameters,
+    trainableParameters: smt ? trainableParameters(smt, selection, model) : adapter ? adapterParameters(adapter, model) : totalParameters,
     totalParameters,
+    warnings: warning ? [warning] : [],
   };
+}
+
+/** A plan needs no weights: where they are missing or damaged, nothing is known of their zeros. */
+async function knownShareOfZeros(model: string): Promise<number> {
+  const folder = await openModelFolder(model).catch((error) => {
+    if (error instanceof UserError) return null;
+    throw error;
+  });
+  if (!folder) return 0;
+  try {
+    return await shareOfZeros(folder);
+  } finally {
+    await folder.close();
+  }
 }
 
 /** Entries of the chosen blocks; before they are chosen, those that the budget buys, which are no fewer. */
@@ -61,13 +85,16 @@ function trainableParameters(smt: SmtPlan, selection: Selection | null, model: M
 export async function plan({ runFile, json }: PlanOptions): Promise<number> {
   const config = parseRunFile(await readText(runFile), runFile);
   const planned = await planRun(config);
-  const { memory, device, fits, availableBytes } = planned;
-  const text = json ? JSON.stringify({ ...memory, device, fits, availableBytes }) : describe(planned, config).join("\n");
+  const { memory, device, fits, availableBytes, trainableParameters, warnings } = planned;
+  const text = json
+    ? JSON.stringify({ ...memory, device, fits, availableBytes, trainableParameters, warnings })
+    : describe(planned, config).join("\n");
   process.stdout.write(`${text}\n`);
   return 0;
 }
 
-function describe({ memory, device, availableBytes, fits, cheapestChange: change }: PlannedRun, config: RunConfig): string[] {
+function describe(planned: PlannedRun, config: RunConfig): string[] {
+  const { memory, device, availableBytes, fits, cheapestChange: change, warnings } = planned;
   const method = config.method.name;
   const { peakBytes, fullFineTuning: full, bytesPerParameter } = memory;
   const lines = memoryTable(planColumns(memory, method), styleOf(process.stdout));
@@ -75,8 +102,14 @@ function describe({ memory, device, availableBytes, fits, cheapestChange: change
     const each = `${bytesPerParameter.toFixed(2)} bytes a parameter for weights, gradients and optimizer; full fine-tuning takes ${full.bytesPerParameter.toFixed(2)}`;
     lines.push(`The run takes ${formatPercent(peakBytes / full.peakBytes)} of full fine-tuning's memory: ${each}.`);
   } else lines.push(`${bytesPerParameter.toFixed(2)} bytes a parameter for weights, gradients and optimizer.`);
+  if (adapterOf(config.method)) {
+    const share = formatPercent(planned.trainableParameters / planned.totalParameters);
+    lines.push(
+      `It trains ${formatCount(planned.trainableParameters)} parameters beside the model's ${formatCount(planned.totalParameters)} (${share}).`,
+    );
+  }
   if (!memory.exact) lines.push("Which blocks are trained is not known yet: this is the most the run can take, wherever they lie.");
   lines.push(`It ${fits ? "fits" : "does not fit"}: ${formatBytes(availableBytes)} are free (${device}).`);
   if (change) lines.push(change);
-  return lines;
+  return [...lines, ...warnings.map((warning) => `Warning: ${warning}`)];
 }

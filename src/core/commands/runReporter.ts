@@ -60,6 +60,12 @@ export function textReporter(selection: () => Selection | null, screen: Screen &
         case "step":
           bar.update({ label: "Training", step: event.step, of: totalSteps, loss: event.loss, tokensPerSecond: event.tokensPerSecond });
           break;
+        case "initialising":
+          bar.update({ label: "Start", step: event.done, of: event.of });
+          break;
+        case "sparsity":
+          log(sparsityLine(event, style));
+          break;
         case "evaluation":
           log(`${heading("held-out")}  loss ${formatLoss(event.loss)} after ${event.step} updates`);
           break;
@@ -93,6 +99,14 @@ export function textReporter(selection: () => Selection | null, screen: Screen &
       }
     },
   };
+}
+
+/** The meter of a pruned model: it must stay flat. */
+function sparsityLine({ step, zeros, entries, lost }: Extract<RunEvent, { kind: "sparsity" }>, style: TerminalStyle): string {
+  const heading = paint("zeros", style, lost > 0 ? 203 : 75);
+  const share = `${formatPercent(zeros / entries)} of the linear weights`;
+  if (step === 0) return `${heading}     ${share} of the base`;
+  return `${heading}     ${share} after ${step} updates, ${lost === 0 ? "none of the base's lost" : `${formatCount(lost)} of the base's LOST`}`;
 }
 
 type SelectionEvent = Extract<RunEvent, { kind: "selection" }>;

@@ -109,7 +109,7 @@ function modelLine({ config, base }: CheckedRun, style: TerminalStyle): string {
 function nextLines(folder: string, method: string): string[] {
   const [program, shown] = [programName(), shownPath(folder)];
   const commands = [
-    ...(method === "smt" ? [`inspect ${shown}`] : []),
+    ...(method === "full" ? [] : [`inspect ${shown}`]),
     `generate ${shown} --prompt "Once upon a time"`,
     `export ${shown} --format merged --to tuned-model`,
   ];

@@ -21,6 +21,8 @@ export interface DocumentOptions {
   sequenceLength: number;
   /** Usable rows read at most; null for all. */
   maxRows: number | null;
+  /** Reading ends when so many tokens are there. Default: never. */
+  maxTokens?: number;
   /** Bytes of a plain text that are encoded at once; no token spans two such pieces. Default 16 MB. */
   textPieceBytes?: number;
 }
@@ -66,6 +68,7 @@ export async function loadDocuments(
   const collector = new Collector(path, options, tokenizer, config);
   for await (const row of readRows(path, kind, options.textPieceBytes)) {
     if (options.maxRows !== null && collector.rows >= options.maxRows) break;
+    if (options.maxTokens !== undefined && collector.tokens >= options.maxTokens) break;
     if ("problem" in row) collector.reject(row.line, row.problem);
     else collector.take(row.value, row.line, watch);
   }
@@ -97,6 +100,10 @@ class Collector {
     this.#vocabSize = config.vocabSize;
     this.#encoder = new RowEncoder(tokenizer, config, options);
     this.#format = options.format === "auto" ? null : options.format;
+  }
+
+  get tokens(): number {
+    return this.#documents.tokenCount;
   }
 
   reject(line: number, reason: string): void {

@@ -73,14 +73,7 @@ export class BatchSource {
 
   /** The documents of micro-batch `index` and where they stand in it. */
   placements(index: number): Placement[] {
-    return this.#rowsOf(index).flatMap((documents, row) => {
-      let end = 0;
-      return documents.map((document) => {
-        const length = this.documents.lengthOf(document);
-        end += length;
-        return { document, row, start: end - length, length };
-      });
-    });
+    return placementsOf(this.documents, this.#rowsOf(index));
   }
 
   /** Index of the batch with the most tokens of the first epoch; 0 with `longestFirst`. */
@@ -140,6 +133,29 @@ export function evaluationBatches(documents: Documents, options: RowOptions): Ba
   return Array.from({ length: Math.ceil(rows.length / options.batchSize) }, (_, batch) =>
     fillBatch(documents, rows.slice(batch * options.batchSize, (batch + 1) * options.batchSize), options),
   );
+}
+
+/** The same documents batch by batch, each with where they stand, for scores of single documents. A batch is no larger than its rows need. */
+export function* placedBatches(documents: Documents, options: RowOptions): Generator<{ batch: Batch; placements: Placement[] }> {
+  checkFits(documents, options.sequenceLength);
+  const order = Uint32Array.from({ length: documents.count }, (_, document) => document);
+  const rows = packRows(documents, order, options);
+  for (let first = 0; first < rows.length; first += options.batchSize) {
+    const own = rows.slice(first, first + options.batchSize);
+    const sequenceLength = Math.max(...own.map((row) => row.reduce((sum, document) => sum + documents.lengthOf(document), 0)));
+    yield { batch: fillBatch(documents, own, { ...options, batchSize: own.length, sequenceLength }), placements: placementsOf(documents, own) };
+  }
+}
+
+function placementsOf(documents: Documents, rows: Rows): Placement[] {
+  return rows.flatMap((row, index) => {
+    let end = 0;
+    return row.map((document) => {
+      const length = documents.lengthOf(document);
+      end += length;
+      return { document, row: index, start: end - length, length };
+    });
+  });
 }
 
 function checkFits(documents: Documents, sequenceLength: number): void {

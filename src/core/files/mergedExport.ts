@@ -29,13 +29,14 @@ const copyBytes = 8 << 20;
 /**
  * Exports `base` with `overrides` (by canonical name) into the new folder `to`.
  * Throws UserError `export/not-empty`, `run/disk-full`, `export/not-finite` (a value that NaN, infinity or F16's range spoils). When `signal` ends it,
- * nothing stays behind.
+ * nothing stays behind. `texts`: further files of the folder, by name.
  */
 export async function exportMerged(
   base: ModelFolder,
   overrides: ReadonlyMap<string, WeightOverride>,
   to: string,
   signal?: AbortSignal,
+  texts: Readonly<Record<string, string>> = {},
 ): Promise<void> {
   for (const name of overrides.keys()) base.tensor(name);
   const metadata = { format: "pt" };
@@ -47,6 +48,7 @@ export async function exportMerged(
   await createFolder(to, neededBytes, async (folder) => {
     for (const [file, entries] of shards) await writeNewFile(path.join(folder, file), untilAborted(safetensorsChunks(entries, metadata), signal));
     if (base.sharded) await writeNewFile(path.join(folder, indexFile), [Buffer.from(jsonText(shardIndex(shards)))]);
+    for (const [name, text] of Object.entries(texts)) await writeNewFile(path.join(folder, name), [Buffer.from(text)]);
     for (const name of companionFiles) await copyFile(await insideFolder(base.path, name), path.join(folder, name));
   });
 }

@@ -18,6 +18,7 @@ export const runFiles = {
   scores: "scores.safetensors",
   frames: "frames.bin",
   delta: "smt.safetensors",
+  adapter: "adapter",
 } as const;
 
 /** A run's name made safe for a folder: letters, digits, dots and dashes, at most 40 characters, `run` when nothing is left. */
@@ -42,12 +43,18 @@ export function runId(name: string, now: Date): string {
  * Creates a new run folder under `output` with the resolved run file in it, and returns its path. A name that is taken gets `-2`, `-3`, …
  * Where `output` lies in a `.sparse-tuner` folder, that one gets a .gitignore.
  */
-export async function createRunFolder(output: string, name: string, configText: string, now = new Date()): Promise<string> {
+export async function createRunFolder(
+  output: string,
+  name: string,
+  configText: string,
+  now = new Date(),
+  configFile: string = runFiles.config,
+): Promise<string> {
   try {
     await mkdir(output, { recursive: true });
     await ignoreInGit(output);
     const folder = await newFolder(output, runId(name, now));
-    await replaceFile(path.join(folder, runFiles.config), [Buffer.from(configText)]);
+    await replaceFile(path.join(folder, configFile), [Buffer.from(configText)]);
     await syncFolder(output);
     return folder;
   } catch (error) {

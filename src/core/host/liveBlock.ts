@@ -3,7 +3,7 @@
  * The rule to keep: what the run does not hold at this step is said to be missing, with the reason; nothing is ever filled in.
  */
 import type { BlockPart, BlockPlace, BlockWindow, CoreParams } from "../../protocol/coreProtocol.ts";
-import { checkedWindow, noBlock, shapeOfBlock } from "../blocks/blockWindow.ts";
+import { checkedWindow, noBlock, shapeOfBlock, whyNoBlocks } from "../blocks/blockWindow.ts";
 import { blockTableStride, type Tensor } from "../devices/device.ts";
 import { decodeFloats, storedElementBytes } from "../files/storedFloats.ts";
 import type { Parameter } from "../methods/method.ts";
@@ -39,7 +39,7 @@ export interface Place {
 export async function readLiveBlock(run: Run, { name, row, column, part, window }: CoreParams["readBlock"]): Promise<LiveBlock | MissingBlock> {
   const { step } = run.state;
   const place = findBlock(run, { name, row, column });
-  if (!place) return { step, reason: "This run trains whole matrices: it has no blocks." };
+  if (!place) return { step, reason: whyNoBlocks(run.config.method) };
   const inside = checkedWindow({ rows: place.blockRows, columns: place.blockColumns }, window);
   const values = await readPart(run, name, place, inside, part);
   if (typeof values === "string") return { step, reason: values };

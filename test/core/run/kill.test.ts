@@ -55,6 +55,9 @@ describe("kill -9 at random moments", { skip }, () => {
     "smt after a warm-up that trains, f32": 2,
     "full, bf16": 2,
     "full, f32": 2,
+    "lors, bf16": 2,
+    "lora with dropout, bf16": 1,
+    "sqft with a search over ranks, f32": 1,
   };
   for (const [name, wanted] of Object.entries(counts))
     test(`${name}, ${wanted} times`, async (t) => {
@@ -108,6 +111,7 @@ function killWhenFile(run: RunProcess, output: string, fits: (name: string) => b
 describe("kill -9 at named moments", { skip }, () => {
   const choosing = methods["smt, choosing anew, bf16"];
   const warmed = methods["smt after a warm-up that trains, bf16"];
+  const lors = methods["lors, bf16"];
   const moments: [string, Overrides, (run: RunProcess, output: string) => void][] = [
     [
       "during the warm-up",
@@ -118,6 +122,16 @@ describe("kill -9 at named moments", { skip }, () => {
           () => run.kill(),
         ),
     ],
+    [
+      "while LoRS looks for its start",
+      lors,
+      (run) =>
+        run.when(
+          (event) => event.kind === "initialising" && event.done > 2,
+          () => run.kill(),
+        ),
+    ],
+    ["while the finished adapter is written", lors, (run, output) => killWhenFile(run, output, (name) => name.startsWith("adapter"))],
     [
       "right after the selection",
       choosing,

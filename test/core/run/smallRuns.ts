@@ -153,7 +153,7 @@ export function resultOf(runFolder: string): { numbers: object[]; files: Record<
     .trim()
     .split("\n")
     .map((line) => JSON.parse(line) as RunEvent);
-  const counted = ["warmup", "selection", "step", "evaluation", "skipped"];
+  const counted = ["warmup", "selection", "initialising", "step", "evaluation", "sparsity", "skipped"];
   const numbers = history(events)
     .filter(({ kind }) => counted.includes(kind))
     .map(({ sequence: _sequence, timeMs: _time, ...event }) => ({ ...event, tokensPerSecond: null }));
@@ -195,4 +195,13 @@ export const methods: Record<string, Pick<Overrides, "method" | "train">> = {
   },
   "full, bf16": { method: { name: "full" }, train: { precision: "bf16", learningRate: 1e-3 } },
   "full, f32": { method: { name: "full" }, train: { precision: "f32", learningRate: 1e-3 } },
+  "lors, bf16": { method: { name: "lors", rank: 4, initSamples: 3 }, train: { precision: "bf16" } },
+  "lora with dropout, bf16": { method: { name: "lora", rank: 4, dropout: 0.2 }, train: { precision: "bf16" } },
+  "dora with dropout, f32": { method: { name: "dora", rank: 4, dropout: 0.2, normGradient: "full" }, train: { precision: "f32" } },
+  "spp, f32": { method: { name: "spp", groups: 8 }, train: { precision: "f32" } },
+  "sqft with a search over ranks, f32": {
+    method: { name: "sqft", rank: 4, dropout: 0.1, neuralSearch: [4, 2] },
+    train: { precision: "f32", gradientAccumulation: 2 },
+  },
+  "full that keeps zeros, bf16": { method: { name: "full", sparse: "keep" }, train: { precision: "bf16", learningRate: 1e-3 } },
 };
