@@ -1,0 +1,35 @@
+/** `sparse-tuner prune`: a model with a share of its weights zero, and a table of what that costs. Ctrl-C leaves nothing behind. */
+import type { PruningProgress } from "../../protocol/pruning.ts";
+import { pruneModel } from "../pruning/prune.ts";
+import { ProgressBar } from "../terminal/progressBar.ts";
+import { pruningTable } from "../terminal/pruningTable.ts";
+import { styleOf } from "../terminal/style.ts";
+import { printNotes } from "./notes.ts";
+import type { PruneCommandOptions } from "./options.ts";
+import { listenForStop } from "./stopSignal.ts";
+
+export async function prune({ json, verbose: _verbose, sequenceLength, threads, ...options }: PruneCommandOptions): Promise<number> {
+  const stopping = new AbortController();
+  const bar = new ProgressBar(process.stderr, styleOf(process.stderr));
+  const stop = listenForStop(() => stopping.abort());
+  let percent = -1;
+  const onProgress = ({ done, remainingMs }: PruningProgress) => {
+    if (Math.floor(done * 100) === percent) return;
+    percent = Math.floor(done * 100);
+    bar.update({ label: "Pruning %", step: percent, of: 100, etaMs: remainingMs });
+  };
+  try {
+    const asked = { ...options, threads: threads ?? ("auto" as const), onNotes: printNotes, ...(sequenceLength === null ? {} : { sequenceLength }) };
+    const report = await pruneModel(asked, onProgress, stopping.signal);
+    bar.finish();
+    process.stdout.write(json ? `${JSON.stringify(report)}\n` : `${pruningTable(report)}\nThe pruned model stands in ${options.to}.\n`);
+    return 0;
+  } catch (error) {
+    bar.finish();
+    if (stop.exitCode === null || error !== stopping.signal.reason) throw error;
+    process.stderr.write("Stopped: nothing was written.\n");
+    return stop.exitCode;
+  } finally {
+    stop.close();
+  }
+}

@@ -1,0 +1,177 @@
+/**
+ * Pruning from the first decoder block to the last. Of each block: all calibration windows run through it while it is dense and leave statistics of its
+ * stages' inputs; its linear maps are pruned; the windows run through it again, now pruned, to become the next block's inputs.
+ * The rule to keep: beside the model there is at any time one block's work (a weight as it is pruned, what a forward pass holds), the Hessians of one block
+ * and one set of activations; a stage's Hessian is given back as soon as its maps are done.
+ */
+
+import type { PrunedMatrix } from "../../protocol/pruning.ts";
+import type { Device, FileDType, SparsityPattern, Tensor } from "../devices/device.ts";
+import { Frozen } from "../methods/frozen.ts";
+import type { Linear } from "../methods/method.ts";
+import { type DeviceBatch, forwardLayer, freeBatch, type Llama, uploadBatch } from "../model/llama.ts";
+import { Activations } from "./activations.ts";
+import type { Calibration } from "./calibration.ts";
+import type { Pruner } from "./pruner.ts";
+import { measure, roundTo } from "./reconstruction.ts";
+import { freeStatistics, type ObservedStage, Observing, stagesOf } from "./statistics.ts";
+import type { WorkMeter } from "./workMeter.ts";
+
+export interface BlockwiseOptions {
+  pruner: Pruner;
+  pattern: SparsityPattern;
+  /** Projections that are pruned. */
+  targets: ReadonlySet<string>;
+  /** Null: no statistics and no errors; for a method that needs none. */
+  calibration: Calibration | null;
+  /** How a file stores a weight. */
+  dtypeOf(linear: Linear): FileDType;
+  maxActivationBytes: number;
+  /** Where activations go that are more. */
+  activationFolder: string;
+  meter: WorkMeter;
+  signal: AbortSignal;
+}
+
+/** Tokens that run through a block together, about: enough for matrix products to be fast. */
+const partTokens = 1024;
+/** Tokens whose inputs measure the errors of methods that gather no Hessian of their own. */
+export const errorTokens = 16384;
+
+/** Prunes the model in place and returns its matrices in order. Throws the signal's reason when it ends it; the model is then part pruned. */
+export async function pruneBlocks(model: Llama, options: BlockwiseOptions): Promise<PrunedMatrix[]> {
+  const { meter } = options;
+  const windows = options.calibration && (await CalibrationWindows.open(model, options.calibration, options));
+  const matrices: PrunedMatrix[] = [];
+  try {
+    for (let layer = 0; layer < model.config.numLayers; layer++) {
+      const stages = stagesOf(model.tensors.layers[layer], options.targets);
+      meter.at("calibrating", layer);
+      if (windows) await observe(model, windows, layer, stages, options);
+      meter.at("pruning", layer);
+      for (const stage of stages)
+        for (const matrix of await pruneStage(model, stage, options)) {
+          matrices.push(matrix);
+          meter.finished(matrix);
+        }
+      meter.at("calibrating", layer);
+      if (windows && layer + 1 < model.config.numLayers) await advance(model, windows, layer, options);
+    }
+    return matrices;
+  } finally {
+    await windows?.close();
+  }
+}
+
+/** The calibration tokens on the device, and their hidden states before the block that is next. */
+class CalibrationWindows {
+  readonly activations: Activations;
+  readonly #batches: DeviceBatch[];
+  readonly #device: Device;
+
+  private constructor(device: Device, activations: Activations, batches: DeviceBatch[]) {
+    this.#device = device;
+    this.activations = activations;
+    this.#batches = batches;
+  }
+
+  static async open(model: Llama, { ids, samples, sequenceLength }: Calibration, options: BlockwiseOptions): Promise<CalibrationWindows> {
+    const { device, config } = model;
+    const perPart = Math.min(samples, Math.max(1, Math.floor(partTokens / sequenceLength)));
+    const activations = await Activations.create(device, {
+      tokens: samples * sequenceLength,
+      partTokens: perPart * sequenceLength,
+      columns: config.hiddenSize,
+      maxBytes: options.maxActivationBytes,
+      folder: options.activationFolder,
+    });
+    const batches: DeviceBatch[] = [];
+    const windows = new CalibrationWindows(device, activations, batches);
+    for (let part = 0; part < activations.parts; part++) {
+      const tokens = activations.tokensOf(part);
+      const inputs = ids.subarray(part * perPart * sequenceLength, part * perPart * sequenceLength + tokens);
+      const positions = Int32Array.from(inputs, (_, i) => i % sequenceLength);
+      const batchSize = tokens / sequenceLength;
+      batches.push(uploadBatch(model, { batchSize, sequenceLength, inputs, positions, documentStart: new Int32Array(tokens) }));
+      await activations.update(part, (x) => device.embeddingForward(x, model.tensors.embedding, batches[part].inputs), true);
+    }
+    return windows;
+  }
+
+  get parts(): number {
+    return this.activations.parts;
+  }
+
+  batch(part: number): DeviceBatch {
+    return this.#batches[part];
+  }
+
+  async close(): Promise<void> {
+    for (const batch of this.#batches) freeBatch(this.#device, batch);
+    await this.activations.close();
+  }
+}
+
+/** Runs the windows through a block that is still dense and fills its stages' statistics. */
+async function observe(model: Llama, windows: CalibrationWindows, layer: number, stages: ObservedStage[], options: BlockwiseOptions): Promise<void> {
+  const { device } = model;
+  const { pruner, signal, meter } = options;
+  const observing = new Observing(device, stages, { sumSquares: pruner.needsSumSquares, hessian: true });
+  const { parts } = windows;
+  // Evenly over all windows: every n-th part measures the errors of a method that has no use for a Hessian.
+  const every = pruner.needsHessian ? 1 : Math.ceil((parts * windows.activations.tokensOf(0)) / errorTokens);
+  await windows.activations.forEach(async (x, part) => {
+    observing.withHessian = part % every === 0;
+    forwardLayer(model, observing, windows.batch(part), layer, x);
+    await device.turn();
+    signal.throwIfAborted();
+    meter.observed(1 / parts);
+  });
+}
+
+/** Runs the windows through a block that is pruned now. */
+async function advance(model: Llama, windows: CalibrationWindows, layer: number, { signal, meter }: BlockwiseOptions): Promise<void> {
+  const frozen = new Frozen(model.device);
+  for (let part = 0; part < windows.parts; part++) {
+    await windows.activations.update(part, (x) => forwardLayer(model, frozen, windows.batch(part), layer, x));
+    await model.device.turn();
+    signal.throwIfAborted();
+    meter.advanced(1 / windows.parts);
+  }
+}
+
+/** Prunes the maps of a stage, puts them into the model and gives the stage's statistics back. */
+async function pruneStage(model: Llama, { linears, statistics }: ObservedStage, options: BlockwiseOptions): Promise<PrunedMatrix[]> {
+  const { device } = model;
+  const { pruner, signal, meter } = options;
+  const context = (linear: Linear) => ({
+    device,
+    pattern: options.pattern,
+    signal,
+    onProgress: (done: number) => meter.pruning(linear, done),
+  });
+  await pruner.beginStage?.(context(linears[0]), statistics);
+  const pruned: Tensor[] = [];
+  for (const linear of linears) {
+    signal.throwIfAborted();
+    const w = device.allocate(linear.weight.shape, "f32", "workspace");
+    device.copy(w, linear.weight);
+    await pruner.prune(context(linear), w, statistics);
+    const rounded = linear.weight.dtype === "f32" ? w : device.allocate(linear.weight.shape, linear.weight.dtype, "workspace");
+    await roundTo(device, rounded, w, options.dtypeOf(linear));
+    if (rounded !== w) device.free(w);
+    pruned.push(rounded);
+    meter.pruning(linear, 1);
+  }
+  await pruner.endStage?.(context(linears[0]), statistics);
+  const matrices: PrunedMatrix[] = [];
+  for (const [i, linear] of linears.entries()) {
+    signal.throwIfAborted();
+    const { zeros, entries, error } = await measure(device, linear.weight, pruned[i], statistics.hessian);
+    device.copy(linear.weight, pruned[i]);
+    device.free(pruned[i]);
+    matrices.push({ name: linear.name, layer: linear.layer, projection: linear.projection, zeros, entries, error });
+  }
+  freeStatistics(device, statistics);
+  return matrices;
+}

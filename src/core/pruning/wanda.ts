@@ -1,0 +1,31 @@
+/**
+ * Wanda (Sun et al., arXiv 2306.11695): in each row the entries with the smallest |W_ij|·‖x_j‖₂ become zero, exactly ⌊in·share⌋ of them. It minimises the
+ * output's error over masks of that size if the inputs' columns were uncorrelated. No weight is changed otherwise.
+ */
+import type { Tensor } from "../devices/device.ts";
+import { type RowScores, zeroLowest } from "./patterns.ts";
+import type { PruneContext, Pruner } from "./pruner.ts";
+
+/** @param norms ‖x_j‖₂ of each input column. */
+export function wandaScores(norms: Float32Array): RowScores {
+  return (scores, weights, _firstRow, columns) => {
+    for (let start = 0; start < weights.length; start += columns)
+      for (let j = 0; j < columns; j++) scores[start + j] = Math.abs(weights[start + j]) * norms[j];
+  };
+}
+
+/** ‖x_j‖₂ from Σ x². */
+export async function columnNorms({ device }: Pick<PruneContext, "device">, sumSquares: Tensor): Promise<Float32Array> {
+  return ((await device.read(sumSquares)) as Float32Array).map(Math.sqrt);
+}
+
+export function wanda(): Pruner {
+  return {
+    needsSumSquares: true,
+    needsHessian: false,
+    async prune(context, w, { sumSquares }) {
+      const norms = await columnNorms(context, sumSquares as Tensor);
+      await zeroLowest(context.device, w, context.pattern, "row", wandaScores(norms));
+    },
+  };
+}

@@ -1,0 +1,134 @@
+/**
+ * How far a pruning is and how long it still takes, by the arithmetic it will have done: what runs through blocks, Hessians, sweeps, and the writing. It calls
+ * back a few times a second at most, and loses no finished matrix between two calls.
+ */
+import type { PrunedMatrix, PruningProgress } from "../../protocol/pruning.ts";
+import type { Linear } from "../methods/method.ts";
+import { type ModelConfig, type Projection, projectionShape, projections } from "../model/config.ts";
+
+export interface WorkSettings {
+  targets: ReadonlySet<string>;
+  /** Calibration tokens, 0 without, and those whose Hessian is gathered. */
+  tokens: number;
+  hessianTokens: number;
+  /** Whether weights are swept with an inverse Hessian. */
+  sweeps: boolean;
+}
+
+const reportEveryMs = 250;
+/** Share of the way that loading and that writing take, for want of something better. */
+const loadingShare = 0.02;
+const writingShare = 0.03;
+/** A remaining time from less than this share would be a guess. */
+const leastShare = 0.01;
+
+/** Work of one block by part, in FLOP. */
+interface BlockWork {
+  observing: number;
+  pruning: number;
+  advancing: number;
+}
+
+export class WorkMeter {
+  readonly #report: (progress: PruningProgress) => void;
+  readonly #now: () => number;
+  readonly #startedMs: number;
+  readonly #config: ModelConfig;
+  readonly #settings: WorkSettings;
+  readonly #block: BlockWork;
+  readonly #total: number;
+  #stage: PruningProgress["stage"] = "loading";
+  #layer = 0;
+  #worked = 0;
+  /** How far the weight is that is being pruned. */
+  #inWeight = 0;
+  #ends = { loading: 0, writing: 0 };
+  #finished: PrunedMatrix[] = [];
+  #reportedMs = Number.NEGATIVE_INFINITY;
+
+  constructor(config: ModelConfig, settings: WorkSettings, report: (progress: PruningProgress) => void, now: () => number = () => performance.now()) {
+    this.#config = config;
+    this.#settings = settings;
+    this.#report = report;
+    this.#now = now;
+    this.#startedMs = now();
+    this.#block = workOf(config, settings);
+    const { observing, pruning, advancing } = this.#block;
+    this.#total = config.numLayers * (observing + pruning + advancing) - advancing || 1;
+  }
+
+  at(stage: PruningProgress["stage"], layer = this.#layer): void {
+    this.#stage = stage;
+    this.#layer = layer;
+    if (stage !== "loading") this.#ends.loading = 1;
+    this.#tell(true);
+  }
+
+  loaded(share: number): void {
+    this.#ends.loading = share;
+    this.#tell();
+  }
+
+  observed(share: number): void {
+    this.#work(share * this.#block.observing);
+  }
+
+  advanced(share: number): void {
+    this.#work(share * this.#block.advancing);
+  }
+
+  pruning(linear: Linear, done: number): void {
+    this.#work(Math.max(0, done - this.#inWeight) * pruningWork(this.#config, linear.projection, this.#settings));
+    this.#inWeight = done >= 1 ? 0 : done;
+  }
+
+  finished(matrix: PrunedMatrix): void {
+    this.#finished.push(matrix);
+    this.#tell();
+  }
+
+  written(share: number): void {
+    this.#ends.writing = share;
+    this.#tell(share === 1);
+  }
+
+  #work(amount: number): void {
+    this.#worked += amount;
+    this.#tell();
+  }
+
+  #tell(now = false): void {
+    const timeMs = this.#now();
+    if (!now && timeMs - this.#reportedMs < reportEveryMs) return;
+    this.#reportedMs = timeMs;
+    const { loading, writing } = this.#ends;
+    const middle = Math.min(1, this.#worked / this.#total);
+    const done = loadingShare * loading + (1 - loadingShare - writingShare) * middle + writingShare * writing;
+    const elapsedMs = timeMs - this.#startedMs;
+    const remainingMs = done < leastShare || this.#stage === "loading" ? null : (elapsedMs / done) * (1 - done);
+    this.#report({ stage: this.#stage, layer: this.#layer, layers: this.#config.numLayers, done, remainingMs, finished: this.#finished });
+    this.#finished = [];
+  }
+}
+
+function workOf(config: ModelConfig, settings: WorkSettings): BlockWork {
+  let [forward, hessians, pruning] = [0, 0, 0];
+  const seen = new Set<number>();
+  for (const projection of projections) {
+    const [rows, columns] = projectionShape(config, projection);
+    forward += 2 * settings.tokens * rows * columns;
+    if (settings.targets.has(projection)) pruning += pruningWork(config, projection, settings);
+    const stage = projection === "o_proj" ? 1 : projection === "down_proj" ? 3 : projection === "gate_proj" || projection === "up_proj" ? 2 : 0;
+    if (settings.targets.has(projection) && !seen.has(stage)) hessians += 2 * settings.hessianTokens * columns * columns;
+    seen.add(stage);
+  }
+  return { observing: forward + hessians, pruning, advancing: forward };
+}
+
+/** Of one matrix: ranking counted as some operations an entry, the sweep and its part of the factoring, measuring the error. */
+function pruningWork(config: ModelConfig, projection: Projection, { sweeps, tokens }: WorkSettings): number {
+  const [rows, columns] = projectionShape(config, projection);
+  const ranking = 100 * rows * columns;
+  const measuring = tokens > 0 ? 4 * rows * columns * columns : 0;
+  return ranking + measuring + (sweeps ? rows * columns * columns + columns ** 3 : 0);
+}
