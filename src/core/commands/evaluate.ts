@@ -8,12 +8,12 @@ import { checkSequenceLength, padTokenId, readTemplate } from "../data/loadData.
 import { type DocumentOptions, type LoadedDocuments, loadDocuments } from "../data/loadDocuments.ts";
 import { evaluationBatches } from "../data/packing.ts";
 import { openModel } from "../inference.ts";
-import { Frozen } from "../methods/frozen.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { runBatch } from "../model/llama.ts";
 import { formatLoss } from "../terminal/format.ts";
+import { evaluatePerplexity, evaluateTasks } from "./evaluateTasks.ts";
 import { printNotes } from "./notes.ts";
-import type { EvaluateOptions, Waiting } from "./options.ts";
+import type { CommandOptions, EvaluateOptions, Waiting } from "./options.ts";
 
 /** Longest row of a model folder: what most models were made for, and a bound on memory for those made for more. */
 const longestRow = 2048;
@@ -30,10 +30,10 @@ export interface Evaluated {
 
 /** Evaluates. Throws UserError for a model or data that cannot be read. */
 export async function evaluateOn(
-  { modelOrRun, data, sequenceLength: asked, rows }: Omit<EvaluateOptions, "json" | "verbose">,
+  { modelOrRun, base, data, sequenceLength: asked, rows }: Omit<EvaluateOptions, "json" | "verbose">,
   { onNotes, signal }: Waiting,
 ): Promise<Evaluated> {
-  const opened = await openModel(modelOrRun, { device: "auto", threads: "auto", positions: asked ?? longestRow });
+  const opened = await openModel(modelOrRun, { device: "auto", threads: "auto", positions: asked ?? longestRow, base });
   const { model, tokenizer, config: run, reasons } = opened;
   try {
     const options = await documentOptions(run, model.config, data, asked, rows);
@@ -46,7 +46,7 @@ export async function evaluateOn(
     let tokens = 0;
     for (const batch of evaluationBatches(loaded.documents, layout)) {
       signal?.throwIfAborted();
-      lossSum += await runBatch(model, new Frozen(model.device), batch, null);
+      lossSum += await runBatch(model, opened.method, batch, null);
       tokens += batch.unmaskedTokens;
     }
     const loss = lossSum / tokens;
@@ -56,8 +56,11 @@ export async function evaluateOn(
   }
 }
 
-/** Prints mean NLL in nats, perplexity and the number of tokens counted. */
-export async function evaluate({ json, ...asked }: EvaluateOptions): Promise<number> {
+/** Prints mean NLL in nats, perplexity and the number of tokens counted; or accuracy on tasks, or the perplexity of a text, where those are asked for. */
+export async function evaluate(options: CommandOptions["evaluate"]): Promise<number> {
+  if ("tasks" in options) return evaluateTasks(options);
+  if ("text" in options) return evaluatePerplexity(options);
+  const { json, ...asked } = options;
   const { loss, perplexity, tokens, rows, sequenceLength } = await evaluateOn(asked, { onNotes: printNotes });
   const text = `loss ${formatLoss(loss)}, perplexity ${perplexity.toFixed(3)}, over ${tokens} tokens of ${rows} ${rows === 1 ? "row" : "rows"} at a sequence length of ${sequenceLength}`;
   process.stdout.write(json ? `${JSON.stringify({ loss, perplexity, tokens })}\n` : `${text}\n`);

@@ -46,6 +46,11 @@ export interface PickOptions<Item> extends Place {
 
 /** A quick pick; items that are still looked for show as busy. */
 export function pickStep<Item extends vscode.QuickPickItem>(options: PickOptions<Item>): Promise<Answer<Item>> {
+  const pick = openPick<Item>(options);
+  return settled(pick, (resolve) => pick.onDidAccept(() => pick.selectedItems[0] && resolve(pick.selectedItems[0])));
+}
+
+function openPick<Item extends vscode.QuickPickItem>(options: PickOptions<Item>): vscode.QuickPick<Item> {
   const pick = vscode.window.createQuickPick<Item>();
   pick.title = options.title;
   pick.step = options.step;
@@ -61,7 +66,14 @@ export function pickStep<Item extends vscode.QuickPickItem>(options: PickOptions
     pick.activeItems = items.filter((item) => options.active?.(item)).slice(0, 1);
     pick.busy = false;
   });
-  return settled(pick, (resolve) => pick.onDidAccept(() => pick.selectedItems[0] && resolve(pick.selectedItems[0])));
+  return pick;
+}
+
+/** A quick pick of several; it is not accepted while none is picked. */
+export function pickManyStep<Item extends vscode.QuickPickItem>(options: PickOptions<Item>): Promise<Answer<readonly Item[]>> {
+  const pick = openPick<Item>(options);
+  pick.canSelectMany = true;
+  return settled(pick, (resolve) => pick.onDidAccept(() => pick.selectedItems.length > 0 && resolve(pick.selectedItems)));
 }
 
 export interface InputOptions extends Place {

@@ -5,10 +5,13 @@
 import { readdir } from "node:fs/promises";
 import path from "node:path";
 import * as vscode from "vscode";
+import type { TaskResult } from "../../protocol/evaluationTasks.ts";
 import { parseRunFile } from "../../protocol/runConfig.ts";
 import type { ServiceResults } from "../../protocol/serviceProtocol.ts";
 import type { RunSession } from "../runs/runSession.ts";
 import { shortName } from "../views/runText.ts";
+import { cancellable } from "./cancellable.ts";
+import { evaluateByTask, type TaskAnswers, taskSteps } from "./evaluateByTask.ts";
 import { formatCount } from "./format.ts";
 import { type Answer, askAll, back, pickStep, type Step } from "./multiStep.ts";
 import type { Handlers, ShellParts } from "./shellParts.ts";
@@ -17,40 +20,33 @@ export function useModel(parts: ShellParts): Handlers<"evaluate" | "mergeAndExpo
   return { evaluate: (argument) => evaluate(parts, argument), mergeAndExport: (argument) => mergeAndExport(parts, argument) };
 }
 
-/** Runs something long in a notification with Cancel. */
-export async function cancellable<T>(title: string, work: (signal: AbortSignal, say: (message: string) => void) => Promise<T>): Promise<T> {
-  const options = { location: vscode.ProgressLocation.Notification, title, cancellable: true };
-  return vscode.window.withProgress(options, (progress, token) => {
-    const controller = new AbortController();
-    token.onCancellationRequested(() => controller.abort());
-    return work(controller.signal, (message) => progress.report({ message }));
-  });
-}
-
 /** A run's resolved configuration. */
 export async function configOf(runFolder: string) {
   const file = path.join(runFolder, "run.yaml");
   return parseRunFile(new TextDecoder().decode(await vscode.workspace.fs.readFile(vscode.Uri.file(file))), file);
 }
 
-interface EvaluateAnswers {
+interface EvaluateAnswers extends TaskAnswers {
   data: string;
-  rows: number | null;
 }
 
-async function evaluate(parts: ShellParts, argument: unknown): Promise<ServiceResults["evaluate"] | null> {
+async function evaluate(parts: ShellParts, argument: unknown): Promise<ServiceResults["evaluate"] | readonly TaskResult[] | null> {
   const title = vscode.l10n.t("Evaluate");
   const session = await parts.targets.run(argument, title, "use");
   if (!session) return null;
-  const state: EvaluateAnswers = { data: "", rows: null };
-  if (!(await askAll(title, [dataStep(parts, session), rowsStep], state))) return null;
+  const state: EvaluateAnswers = { data: "", rows: null, byTask: false, tasks: [], tasksData: "", scoring: null };
+  if (!(await askAll(title, [dataStep(parts, session), ...taskSteps(parts), rowsStep], state))) return null;
+  return state.byTask ? evaluateByTask(parts, session, state) : evaluateOn(parts, session, state);
+}
+
+async function evaluateOn(parts: ShellParts, session: RunSession, { data, rows }: EvaluateAnswers): Promise<ServiceResults["evaluate"]> {
   const name = shortName(session.view);
   const result = await cancellable(vscode.l10n.t("Evaluating {0}", name), (signal) =>
-    parts.service.request("evaluate", { modelOrRun: session.runFolder, ...state }, { signal }),
+    parts.service.request("evaluate", { modelOrRun: session.runFolder, data, rows }, { signal }),
   );
   const figures = [result.loss.toFixed(4), result.perplexity.toFixed(3), formatCount(result.tokens), formatCount(result.rows)];
   const text = vscode.l10n.t("{0}: loss {1}, perplexity {2}, over {3} tokens of {4} rows", name, ...figures);
-  parts.log.info([`${text} (${state.data}, loss ${result.loss})`, ...result.notes].join("\n"));
+  parts.log.info([`${text} (${data}, loss ${result.loss})`, ...result.notes].join("\n"));
   const showLog = vscode.l10n.t("Show Log");
   void vscode.window.showInformationMessage([`${text}.`, ...result.notes].join(" "), showLog).then((chosen) => {
     if (chosen) parts.log.show();
@@ -70,14 +66,27 @@ function dataStep(parts: ShellParts, session: RunSession): Step<EvaluateAnswers>
         .map((file) => ({ file, description: vscode.workspace.asRelativePath(path.dirname(file)) })),
     ];
     return [
-      ...known.map(({ file, description }) => ({ label: `$(file) ${path.basename(file)}`, description, file })),
-      { label: `$(folder-opened) ${vscode.l10n.t("Browse…")}`, description: vscode.l10n.t("a .jsonl, .json, .csv or .txt file"), file: "" },
+      ...known.map(({ file, description }) => ({ label: `$(file) ${path.basename(file)}`, description, file, byTask: false })),
+      {
+        label: `$(checklist) ${vscode.l10n.t("By task…")}`,
+        description: vscode.l10n.t("accuracy on test sets such as BoolQ, ARC or GSM8K"),
+        file: "",
+        byTask: true,
+      },
+      {
+        label: `$(folder-opened) ${vscode.l10n.t("Browse…")}`,
+        description: vscode.l10n.t("a .jsonl, .json, .csv or .txt file"),
+        file: "",
+        byTask: false,
+      },
     ];
   };
   return {
     ask: async (state, place): Promise<Answer<true>> => {
       const picked = await pickStep({ ...place, placeholder: vscode.l10n.t("Choose the rows to evaluate on"), items: items() });
       if (picked === undefined || picked === back) return picked;
+      state.byTask = picked.byTask;
+      if (state.byTask) return true;
       const filters = { [vscode.l10n.t("Data")]: ["jsonl", "json", "csv", "txt"] };
       const chosen =
         picked.file ||
@@ -174,13 +183,15 @@ function targetStep(session: RunSession): Step<ExportAnswers> {
   };
 }
 
-async function askFolder(start: string): Promise<string | undefined> {
+/** Asks for a folder to write into. */
+export async function askFolder(start: string): Promise<string | undefined> {
   const title = vscode.l10n.t("Choose an empty folder");
   const options = { canSelectFolders: true, canSelectFiles: false, title, defaultUri: vscode.Uri.file(start) };
   return (await vscode.window.showOpenDialog(options))?.[0].fsPath;
 }
 
-async function isEmpty(folder: string): Promise<boolean> {
+/** Whether a folder can be written into without touching anything: it is not there, or holds nothing. */
+export async function isEmpty(folder: string): Promise<boolean> {
   try {
     return (await readdir(folder)).length === 0;
   } catch (error) {

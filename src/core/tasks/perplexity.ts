@@ -1,0 +1,88 @@
+/**
+ * Perplexity of a text as papers on pruning measure it: all of it joined and tokenised at once, cut into windows of T tokens without overlap, the rest at
+ * the end dropped, exp of the mean NLL. Each window stands alone: its first token is given, not predicted.
+ * It differs on purpose from the loss that `evaluate --data` measures, which never joins two rows.
+ */
+import { UserError } from "../../protocol/userError.ts";
+import { identifyFile, readRows } from "../data/datasets.ts";
+import { Documents, markOf } from "../data/documents.ts";
+import { checkSequenceLength, padTokenId } from "../data/loadData.ts";
+import { placedBatches } from "../data/packing.ts";
+import type { OpenModel } from "../inference.ts";
+import { runBatch } from "../model/llama.ts";
+import { withPositions } from "./evaluateTask.ts";
+
+/** Papers use 2048, or the model's positions where they are fewer. */
+const usualSequenceLength = 2048;
+const tokensPerBatch = 2048;
+
+export interface PerplexityResult {
+  perplexity: number;
+  /** Mean NLL in nats. */
+  loss: number;
+  /** Tokens predicted: windows · (T − 1). */
+  tokens: number;
+  windows: number;
+  sequenceLength: number;
+  /** Tokens at the end that fill no window. */
+  droppedTokens: number;
+}
+
+export interface PerplexityOptions {
+  /** Plain text, or rows of {text}, which are joined by an empty line. */
+  file: string;
+  /** T; null for 2048, or the model's positions where they are fewer. */
+  sequenceLength: number | null;
+  onProgress(done: number, of: number): void;
+  signal?: AbortSignal;
+}
+
+/** Throws UserError `data/…` or `perplexity/…` for a text that cannot be read or fills no window. */
+export async function perplexity(open: OpenModel, { file, sequenceLength, onProgress, signal }: PerplexityOptions): Promise<PerplexityResult> {
+  const { model, tokenizer } = open;
+  const T = sequenceLength ?? Math.min(usualSequenceLength, model.config.maxPositions);
+  checkSequenceLength(T, model.config, "--sequence-length");
+  const ids = [...tokenizer.prefixIds, ...tokenizer.encode(await joinedText(file))];
+  const windows = Math.floor(ids.length / T);
+  if (windows === 0)
+    throw new UserError(
+      "perplexity/too-short",
+      `${file} has ${ids.length} tokens, less than one window of ${T}.`,
+      "Give a longer text, or a shorter --sequence-length.",
+    );
+  const documents = new Documents();
+  const marks = new Array(T).fill(markOf("text", true));
+  for (let window = 0; window < windows; window++) documents.add({ ids: ids.slice(window * T, (window + 1) * T), marks, line: 1 });
+  open.method.beginBatch?.(null);
+  const lossSum = await withPositions(model, T, async (long) => {
+    const layout = { batchSize: Math.max(1, Math.floor(tokensPerBatch / T)), sequenceLength: T, padTokenId: padTokenId(tokenizer, model.config) };
+    let sum = 0;
+    let done = 0;
+    for (const { batch, placements } of placedBatches(documents, layout)) {
+      signal?.throwIfAborted();
+      sum += await runBatch(long, open.method, batch, null);
+      done += placements.length;
+      onProgress(done, windows);
+    }
+    return sum;
+  });
+  const tokens = windows * (T - 1);
+  const loss = lossSum / tokens;
+  return { perplexity: Math.exp(loss), loss, tokens, windows, sequenceLength: T, droppedTokens: ids.length - windows * T };
+}
+
+async function joinedText(file: string): Promise<string> {
+  const kind = await identifyFile(file);
+  const texts: string[] = [];
+  for await (const row of readRows(file, kind)) {
+    const text = "problem" in row ? row.problem : (row.value as { text?: unknown } | null)?.text;
+    if ("problem" in row || typeof text !== "string")
+      throw new UserError(
+        "perplexity/no-text",
+        `Line ${row.line} of ${file} has no text${"problem" in row ? `: ${row.problem}` : ""}.`,
+        "Give a plain text file, or rows with a field text.",
+      );
+    texts.push(text);
+  }
+  return texts.join(kind === "text" ? "" : "\n\n");
+}
