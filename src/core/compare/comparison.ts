@@ -1,0 +1,207 @@
+/**
+ * A comparison from its folder: checked, then run after run through the same session as `train`, each in a run folder of its own, until all are done or it is
+ * stopped. Nothing here prints.
+ * The rules to keep: everything that can be refused is refused before the first run; one process at a time works on a comparison; it can be killed at any
+ * moment, and goes on with the run it was in.
+ */
+import { existsSync } from "node:fs";
+import { mkdir, rm } from "node:fs/promises";
+import path from "node:path";
+import { type CompareConfig, configOfRun, labelOf, methodOf, parseCompareFile, stringifyCompareConfig } from "../../protocol/compareConfig.ts";
+import { type ComparisonLine, comparisonFiles, type PlanLine } from "../../protocol/compareResults.ts";
+import { allRuns, type ComparedRun, type ComparisonSummary, summarise } from "../../protocol/compareSummary.ts";
+import type { RunEvent } from "../../protocol/events.ts";
+import type { MethodConfig } from "../../protocol/runConfig.ts";
+import { UserError } from "../../protocol/userError.ts";
+import { syncFolder } from "../files/durableFile.ts";
+import { openModelConfig } from "../files/modelFolder.ts";
+import { createRunFolder } from "../files/runFolder.ts";
+import { lockRun } from "../files/runLock.ts";
+import { readText } from "../files/textFile.ts";
+import { checkMethod, checkRun } from "../prepare.ts";
+import { pointsOf, type SizedMethod } from "./budgets.ts";
+import { ComparedRuns } from "./comparedRuns.ts";
+import { methodSizes } from "./methodSizes.ts";
+import { writeOutputs } from "./outputs.ts";
+import { ProgressFile } from "./progress.ts";
+import { nextRun } from "./queue.ts";
+import { ResultLog } from "./results.ts";
+
+export interface ComparisonOptions {
+  /** Sees every line after it was written. */
+  onLine(line: ComparisonLine, summary: ComparisonSummary): void;
+  /** Told before each run, and each of its events. */
+  onRun(run: ComparedRun, summary: ComparisonSummary): void;
+  onEvent(run: ComparedRun, event: RunEvent): void;
+  onWaiting(reason: string): void;
+  /** True when it shall save and stop at the next step boundary. */
+  stopRequested(): boolean;
+}
+
+/** A comparison that can be run: its points in order, each with the method that is run there. */
+export interface CheckedComparison {
+  config: CompareConfig;
+  points: SizedMethod[];
+}
+
+/** Checks a comparison against its model, without weights or data. Throws the UserError that one of its runs would be refused with. */
+export async function checkComparison(config: CompareConfig): Promise<CheckedComparison> {
+  const { config: model } = await openModelConfig(config.model);
+  const named = config.methods.map((method) => ({ label: labelOf(method), method: methodOf(method) }));
+  const points = pointsOf(named, config.budgets, methodSizes(model));
+  for (const { method } of points) await checkMethod(runConfigOf(config, method), model);
+  return { config, points };
+}
+
+function runConfigOf(config: CompareConfig, method: MethodConfig) {
+  return configOfRun(config, method, { learningRate: config.learningRates[0], seed: config.seeds[0] }, config.output);
+}
+
+/** Creates `<output>/<time>-<name>/` with compare.yaml as resolved in it, and returns its path. What only the data can be refused for is refused before. */
+export async function createComparison({ config, points }: CheckedComparison, name: string, now = new Date()): Promise<string> {
+  const { base } = await checkRun(runConfigOf(config, points[0].method));
+  await base.close();
+  return createRunFolder(config.output, name, stringifyCompareConfig(config), now, comparisonFiles.config);
+}
+
+/** `plateau` for `…/plateau.sparse-tuner-compare.yaml`. */
+export function comparisonNameOf(file: string): string {
+  return path.basename(file).replace(/(\.sparse-tuner-compare)?\.ya?ml$/, "");
+}
+
+/** Whether a path is a comparison folder. */
+export function isComparisonFolder(folder: string): boolean {
+  return existsSync(path.join(folder, comparisonFiles.config));
+}
+
+/** Reads the comparison of a folder, and checks it. Throws UserError. */
+export async function openComparison(folder: string): Promise<CheckedComparison> {
+  if (!isComparisonFolder(folder))
+    throw new UserError(
+      "compare/no-comparison",
+      `${folder} is no comparison folder: it has no ${comparisonFiles.config}.`,
+      "Give a folder under .sparse-tuner/comparisons, or a comparison's file.",
+    );
+  const file = path.join(folder, comparisonFiles.config);
+  return checkComparison(parseCompareFile(await readText(file), file));
+}
+
+/** Works on a comparison until it is done or stopped. Throws UserError; its folder then says how far it came. */
+export async function runComparison(folder: string, checked: CheckedComparison, options: ComparisonOptions): Promise<"done" | "stopped"> {
+  const lock = await lockRun(folder);
+  try {
+    await rm(path.join(folder, comparisonFiles.stop), { force: true });
+    await mkdir(path.join(folder, comparisonFiles.runs), { recursive: true });
+    await syncFolder(folder);
+    const log = new ResultLog(folder);
+    try {
+      return await new Session(folder, checked, log, options).work();
+    } finally {
+      log.close();
+    }
+  } finally {
+    await lock.release();
+  }
+}
+
+class Session {
+  readonly #folder: string;
+  readonly #checked: CheckedComparison;
+  readonly #log: ResultLog;
+  readonly #options: ComparisonOptions;
+  readonly #progress: ProgressFile;
+  readonly #runs: ComparedRuns;
+
+  constructor(folder: string, checked: CheckedComparison, log: ResultLog, options: ComparisonOptions) {
+    this.#folder = folder;
+    this.#checked = checked;
+    this.#log = log;
+    this.#options = options;
+    this.#progress = new ProgressFile(folder);
+    this.#runs = new ComparedRuns(folder, checked);
+  }
+
+  async work(): Promise<"done" | "stopped"> {
+    try {
+      const outcome = await this.#all();
+      this.#end(outcome, "");
+      return outcome;
+    } catch (error) {
+      this.#end("failed", error instanceof Error ? error.message : String(error));
+      throw error;
+    }
+  }
+
+  async #all(): Promise<"done" | "stopped"> {
+    const known = summarise(this.#log.lines);
+    const { base, data } = await this.#runs.hashes(known?.plan ?? null);
+    const plan = planOf(this.#checked, base, data);
+    if (!known || differs(known.plan, plan)) this.#append(plan);
+    await this.#runs.requireUnchanged(this.#summary());
+    const tried = new Set<string>();
+    for (;;) {
+      const summary = this.#summary();
+      await this.#runs.dropCheckpoints(summary);
+      await writeOutputs(this.#folder, summary);
+      const run = nextRun(summary, tried);
+      if (!run) return this.#concluded(summary);
+      if (this.#stopRequested()) return "stopped";
+      tried.add(run.run);
+      this.#options.onRun(run, summary);
+      this.#progress.begin(run, summary);
+      const result = await this.#runs.work(run, {
+        onEvent: (event) => {
+          this.#progress.onEvent(event);
+          this.#options.onEvent(run, event);
+        },
+        onWaiting: (reason) => this.#options.onWaiting(reason),
+        stopRequested: () => this.#stopRequested(),
+      });
+      if (!result) return "stopped";
+      this.#append(result);
+    }
+  }
+
+  /** Done, unless runs failed that may go well another time. */
+  #concluded(summary: ComparisonSummary): "done" {
+    const failed = summary.points.flatMap((point) => allRuns(point).filter(({ result }) => result?.status === "failed"));
+    if (failed.length === 0) return "done";
+    const [first] = failed;
+    throw new UserError(
+      "compare/runs-failed",
+      `${failed.length === 1 ? "One run" : `${failed.length} runs`} failed: ${first.run}: ${first.result?.message}`,
+      "Mend the cause and resume the comparison: only those runs are tried again.",
+      { badInput: false },
+    );
+  }
+
+  #summary(): ComparisonSummary {
+    return summarise(this.#log.lines) as ComparisonSummary;
+  }
+
+  #append(line: ComparisonLine): void {
+    this.#log.append(line);
+    this.#options.onLine(line, this.#summary());
+  }
+
+  #stopRequested(): boolean {
+    return this.#options.stopRequested() || existsSync(path.join(this.#folder, comparisonFiles.stop));
+  }
+
+  #end(outcome: "done" | "stopped" | "failed", message: string): void {
+    const summary = summarise(this.#log.lines);
+    const last = this.#log.lines.at(-1);
+    const said = last?.kind === "ended" && last.outcome === outcome && last.message === message.slice(0, 10_000);
+    if (!said) this.#log.append({ kind: "ended", timeMs: Date.now(), outcome, message: message.slice(0, 10_000) });
+    this.#progress.end(outcome, summary, message);
+  }
+}
+
+function planOf({ config, points }: CheckedComparison, base: string, data: string): PlanLine {
+  const { model, learningRates, seeds, train } = config;
+  return { kind: "plan", timeMs: Date.now(), model, base, data, steps: train.steps, points: points.map(({ point }) => point), learningRates, seeds };
+}
+
+function differs({ timeMs: _a, ...before }: PlanLine, { timeMs: _b, ...now }: PlanLine): boolean {
+  return JSON.stringify(before) !== JSON.stringify(now);
+}

@@ -1,0 +1,83 @@
+/**
+ * progress.json of a comparison: which run is being done, how far it is, and how long the rest may take. For whoever watches; nothing is decided by it.
+ * The rule to keep: it appears whole or not at all, and costs a run nothing: it is written at most once a second.
+ */
+import { renameSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { type ComparisonProgress, comparisonFiles } from "../../protocol/compareResults.ts";
+import type { ComparedRun, ComparisonSummary } from "../../protocol/compareSummary.ts";
+import type { RunEvent } from "../../protocol/events.ts";
+import { temporaryName } from "../files/durableFile.ts";
+import { remainingMs } from "./queue.ts";
+
+const writeMs = 1000;
+
+export class ProgressFile {
+  readonly #folder: string;
+  #run: ComparedRun | null = null;
+  #summary: ComparisonSummary | null = null;
+  #beganMs = 0;
+  #step = 0;
+  #of = 0;
+  #writtenMs = Number.NEGATIVE_INFINITY;
+
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  begin(run: ComparedRun, summary: ComparisonSummary): void {
+    this.#run = run;
+    this.#summary = summary;
+    this.#beganMs = performance.now();
+    this.#step = 0;
+    this.#of = 0;
+    this.#write("running", "");
+  }
+
+  onEvent(event: RunEvent): void {
+    if (event.kind === "started") this.#of = event.totalSteps;
+    if (event.kind === "step" || event.kind === "skipped") this.#step = event.step;
+    if (performance.now() - this.#writtenMs >= writeMs) this.#write("running", "");
+  }
+
+  end(state: "done" | "stopped" | "failed", summary: ComparisonSummary | null, message: string): void {
+    this.#run = null;
+    this.#summary = summary;
+    this.#step = 0;
+    this.#of = 0;
+    this.#write(state, message);
+  }
+
+  /** Time to the end of all, as far as it can be told. */
+  get etaMs(): number | null {
+    if (!this.#summary) return null;
+    const current = this.#run && {
+      run: this.#run,
+      doneShare: this.#of > 0 ? this.#step / this.#of : 0,
+      elapsedMs: performance.now() - this.#beganMs,
+    };
+    return remainingMs(this.#summary, current);
+  }
+
+  #write(state: ComparisonProgress["state"], message: string): void {
+    const progress: ComparisonProgress = {
+      state,
+      timeMs: Date.now(),
+      run: this.#run?.run ?? "",
+      step: this.#step,
+      of: this.#of,
+      runsDone: this.#summary?.runsDone ?? 0,
+      runsInAll: this.#summary?.runsInAll ?? 0,
+      etaMs: state === "running" ? this.etaMs : null,
+      message: message.slice(0, 10_000),
+    };
+    this.#writtenMs = performance.now();
+    const temporary = path.join(this.#folder, temporaryName());
+    try {
+      writeFileSync(temporary, `${JSON.stringify(progress)}\n`);
+      renameSync(temporary, path.join(this.#folder, comparisonFiles.progress));
+    } catch {
+      // A full disk stops a run in its own way; who watches sees the last progress.
+    }
+  }
+}

@@ -1,0 +1,68 @@
+/** results.csv of a comparison: one row a run, every value unrounded. Pure text; readers of spreadsheets and scripts need nothing else. */
+import { allRuns, type ComparisonSummary } from "./compareSummary.ts";
+
+const columns = [
+  "run",
+  "label",
+  "method",
+  "budget",
+  "setting",
+  "trainableParameters",
+  "learningRate",
+  "seed",
+  "search",
+  "chosen",
+  "status",
+  "lossBefore",
+  "lossAfter",
+  "steps",
+  "peakBytes",
+  "secondsPerStep",
+  "seconds",
+  "lostZeros",
+] as const;
+
+/** All runs that have a result, in the plan's order. */
+export function comparisonCsv({ points }: ComparisonSummary): string {
+  const rows = points.flatMap((point) => {
+    const chosen = new Set(point.runs.map(({ run }) => run));
+    return allRuns(point).flatMap(({ run, learningRate, seed, search, result }) => {
+      if (!result) return [];
+      const { label, method, budget, setting } = point.point;
+      const row: Record<(typeof columns)[number], string | number | boolean | null> = {
+        run,
+        label,
+        method,
+        budget,
+        setting,
+        trainableParameters: result.trainableParameters,
+        learningRate,
+        seed,
+        search,
+        chosen: chosen.has(run),
+        status: result.status,
+        lossBefore: result.lossBefore,
+        lossAfter: result.lossAfter,
+        steps: result.steps,
+        peakBytes: result.peakBytes,
+        secondsPerStep: result.secondsPerStep,
+        seconds: result.seconds,
+        lostZeros: result.lostZeros,
+      };
+      return [csvLine(columns.map((column) => row[column]))];
+    });
+  });
+  return `${[columns.join(","), ...rows].join("\n")}\n`;
+}
+
+/** A line of CSV. */
+export function csvLine(values: readonly (string | number | boolean | null)[]): string {
+  return values.map(field).join(",");
+}
+
+/** A text that a spreadsheet would take for a formula is quoted with an apostrophe in front. */
+function field(value: string | number | boolean | null): string {
+  if (value === null) return "";
+  const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
+  return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}

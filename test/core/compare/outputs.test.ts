@@ -1,0 +1,130 @@
+/** Table, CSV and figure of a comparison: what stands in them, and that nothing from outside gets in as anything but text. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { comparisonSvg } from "../../../src/core/compare/chart.ts";
+import { comparisonTable } from "../../../src/core/compare/table.ts";
+import { linearTicks, logTicks } from "../../../src/protocol/chartShapes.ts";
+import { comparisonCsv } from "../../../src/protocol/compareCsv.ts";
+import { comparisonPicture, type PictureWords, type Shape } from "../../../src/protocol/comparePicture.ts";
+import type { ComparisonLine } from "../../../src/protocol/compareResults.ts";
+import { type ComparisonSummary, summarise } from "../../../src/protocol/compareSummary.ts";
+import { finishedLines, plan, point, result } from "./comparisonLines.ts";
+
+const of = (lines: readonly ComparisonLine[]) => summarise(lines) as ComparisonSummary;
+const finished = of(finishedLines());
+const words: PictureWords = {
+  loss: "loss",
+  parameters: "parameters",
+  memory: "memory",
+  seconds: "seconds",
+  formatLoss: (value) => value.toFixed(3),
+  formatCount: String,
+  formatBytes: (value) => `${value} B`,
+  formatSeconds: (value) => `${value} s`,
+  tip: (label, parameters, value, spread, seeds) => `${label} ${parameters} ${value} ${spread} ${seeds}`,
+};
+
+test("the table has a row a point with mean, spread and distance from the budget; the best of a budget is strong", () => {
+  const lines = comparisonTable(finished).split("\n");
+  assert.deepEqual(lines.slice(0, 2), [
+    "| method | budget | trained | as | learning rate | held-out loss | seeds | peak memory | time per step |",
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+  ]);
+  assert.ok(lines.includes("| SMT | 1.00 K | 1.02 K (+2.40 %) | rank 2 | 0.01 (highest tried) | **2.5000 ± 0.0200** | 3 | 1.00 MiB | 500 ms |"));
+  assert.ok(lines.includes("| LoRA | 1.00 K | 960 (−4.00 %) | rank 2 | 0.01 (highest tried) | 2.6000 ± 0.0200 | 3 | 1.00 MiB | 500 ms |"));
+  assert.ok(lines.includes("| Full |  | 650 K | rank 2 | 0.01 (highest tried) | 2.1000 ± 0.0200 | 3 | 1.00 MiB | 500 ms |"));
+  assert.match(comparisonTable(finished), /the untrained model's is 3\.0000/);
+  assert.match(comparisonTable(finished), /which is also one of its seeds/);
+});
+
+test("what is not as it should be is said under the table", () => {
+  const [a] = [{ ...point("A", 100, 150), note: "150 is the nearest to the 100 asked for" }];
+  const failed = result(a, 1e-2, 2, null, { status: "failed", message: "x" });
+  const table = comparisonTable(of([plan([a], [1e-3, 1e-2], [1, 2]), result(a, 1e-3, 1, null), result(a, 1e-2, 1, 2), failed]));
+  assert.match(table, /- A, budget 100: 150 is the nearest to the 100 asked for\./);
+  assert.match(table, /- A, budget 100: one run diverged\./);
+  assert.match(table, /- A, budget 100: one run failed\./);
+  assert.match(table, /The best learning rate is the highest that was tried, and a better one may lie beyond: A, budget 100\./);
+  assert.match(table, /- 2 of 3 runs are done\./);
+});
+
+test("the CSV has a row a run, unrounded, and nothing in it is a formula", () => {
+  const [head, ...rows] = comparisonCsv(finished).trimEnd().split("\n");
+  assert.equal(rows.length, 20);
+  assert.match(head, /^run,label,method,budget,setting,trainableParameters,learningRate,seed,search,chosen,status,lossBefore,lossAfter,/);
+  assert.equal(rows[0], "smt-1000-lr0.001-seed1,SMT,smt,1000,rank 2,1024,0.001,1,true,false,done,3,2.7,100,1048576,0.5,60,");
+  const evil = point('=HYPERLINK("http://x","y")', null, 5);
+  const csv = comparisonCsv(of([plan([{ ...evil, id: "evil" }], [1e-3], [1]), result({ ...evil, id: "evil" }, 1e-3, 1, 1 / 3)]));
+  assert.match(csv, /,"'=HYPERLINK\(""http:\/\/x"",""y""\)",/);
+  assert.match(csv, new RegExp(String(1 / 3)));
+});
+
+/** Shapes of the large chart alone: above the small ones. */
+function shapesOf(summary: ComparisonSummary): { shapes: Shape[]; markers: Extract<Shape, { kind: "marker" }>[] } {
+  const { shapes } = comparisonPicture(summary, words, 800);
+  return { shapes, markers: shapes.filter((shape) => shape.kind === "marker" && shape.tip !== "") as Extract<Shape, { kind: "marker" }>[] };
+}
+
+test("the figure places each mean at its parameters and value, with a shape of its own for each method", () => {
+  const { shapes, markers } = shapesOf(finished);
+  // Five points in three charts.
+  assert.equal(markers.length, 15);
+  const loss = markers.filter(({ tip }) => / 0\.020 3$/.test(tip));
+  assert.equal(loss.length, 5);
+  const at = (tip: RegExp) => loss.find((marker) => tip.test(marker.tip)) as Extract<Shape, { kind: "marker" }>;
+  const [smt1, smt4, lora1, full] = [at(/^SMT 1024/), at(/^SMT 4096/), at(/^LoRA 960/), at(/^Full/)];
+  assert.ok(smt4.x > smt1.x && smt1.x > lora1.x, "more parameters lie to the right");
+  assert.ok(smt4.y > smt1.y && lora1.y < smt1.y && full.y > smt4.y, "a lower loss lies lower");
+  assert.equal(new Set([smt1.marker, lora1.marker, full.marker]).size, 3);
+  // On a logarithmic axis equal factors are equal distances.
+  const lora4 = at(/^LoRA 3840/);
+  assert.ok(Math.abs(smt4.x - smt1.x - (lora4.x - lora1.x)) < 1e-9);
+  // The spread: a bar from one deviation above to one below, as tall as 0.04 of the loss.
+  const unit = (smt4.y - smt1.y) / 0.3;
+  const bars = shapes.filter(
+    (shape) => shape.kind === "line" && shape.role === "series" && Math.abs(shape.x1 - smt1.x) < 1e-9 && shape.x1 === shape.x2,
+  );
+  assert.equal(bars.length, 1);
+  const [bar] = bars as Extract<Shape, { kind: "line" }>[];
+  assert.ok(Math.abs(Math.abs(bar.y2 - bar.y1) - 0.04 * unit) < 1e-6);
+  assert.ok(Math.abs((bar.y1 + bar.y2) / 2 - smt1.y) < 1e-9, "around the mean");
+  const level = shapes.find((shape) => shape.kind === "line" && shape.dashed && Math.abs(shape.y1 - full.y) < 1e-9 && shape.x2 - shape.x1 > 400);
+  assert.ok(level, "full fine-tuning is a level");
+});
+
+test("everything of the figure lies within it, also where it is narrow", () => {
+  for (const width of [320, 800, 1100]) {
+    const { shapes, height } = comparisonPicture(finished, words, width);
+    for (const shape of shapes) {
+      if (shape.kind === "text" || shape.kind === "marker")
+        assert.ok(shape.x >= 0 && shape.x <= width && shape.y >= 0 && shape.y <= height, JSON.stringify(shape));
+      if (shape.kind === "line")
+        assert.ok([shape.x1, shape.x2].every((x) => x >= 0 && x <= width) && [shape.y1, shape.y2].every((y) => y >= 0 && y <= height));
+    }
+  }
+});
+
+test("a comparison without results, or with one point, is drawn all the same", () => {
+  const [a] = [point("A", null, 100)];
+  const empty = comparisonPicture(of([plan([a], [1e-3, 1e-2], [1, 2])]), words);
+  assert.equal(empty.empty, true);
+  for (const lines of [[plan([a], [1e-3], [1])], [plan([a], [1e-3], [1]), result(a, 1e-3, 1, 2)], [plan([point("F", null, 9, "full")], [1], [1])]]) {
+    const svg = comparisonSvg(of(lines as ComparisonLine[]));
+    assert.doesNotMatch(svg, /NaN|Infinity|undefined/);
+  }
+});
+
+test("names are text in the SVG, whatever they are", () => {
+  const evil = { ...point("</text><script>alert(1)</script>&\u0007", null, 100), id: "e" };
+  const svg = comparisonSvg(of([plan([evil], [1e-3], [1]), result(evil, 1e-3, 1, 2)]));
+  assert.equal(svg.includes("<script") || svg.includes("\u0007"), false);
+  assert.match(svg, /&#60;script&#62;/);
+});
+
+test("ticks are round, within the range, and have room", () => {
+  assert.deepEqual(linearTicks(1.93, 2.41, 200), [2, 2.2, 2.4]);
+  assert.deepEqual(logTicks(900, 110_000, 700), [1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000]);
+  assert.deepEqual(logTicks(900, 110_000, 250), [1000, 10_000, 100_000]);
+  assert.ok(logTicks(1, 1e12, 200).length <= 3);
+  for (const ticks of [logTicks(430, 470, 300), linearTicks(0, 1e-9, 100)]) assert.ok(ticks.every(Number.isFinite));
+});

@@ -1,0 +1,168 @@
+/**
+ * A comparison on the page: what it is doing, the plateau figure, the table of points and every run. It draws what was measured and asks the host for the rest.
+ */
+import { comparisonPicture, type Picture } from "../../src/protocol/comparePicture.ts";
+import { createButton } from "../controls.ts";
+import { element, oncePerFrame } from "../element.ts";
+import { keepState, keptState, send } from "../host.ts";
+import { exportName, longestContent } from "../panel/exportName.ts";
+import { t } from "../strings.ts";
+import type { Theme } from "../theme.ts";
+import { csvOf } from "./csv.ts";
+import { canvasOf, svgOf, svgText } from "./picture.ts";
+import { canResume, runRows, type ShownComparison, shownComparison } from "./store.ts";
+import { pointTable, runTable } from "./tables.ts";
+import { durationText, pictureWords, stateText } from "./texts.ts";
+
+const openers = {
+  openRun: (id: string) => send({ kind: "openRun", id }),
+  openRunFile: (id: string) => send({ kind: "openRunFile", id }),
+};
+/** The figure is no wider, however wide the view is. */
+const widestPicture = 1100;
+
+export class ComparisonPage {
+  readonly element = element("div", { class: "comparison" });
+  readonly #heading = element("h1");
+  readonly #status = element("p", { class: "status", role: "status" });
+  readonly #bar = element("progress", { class: "bar", "aria-label": t("Runs done") });
+  readonly #problem = element("p", { class: "problem", role: "alert" });
+  readonly #buttons = element("div", { class: "buttons" });
+  readonly #figure = element("figure", { class: "figure" });
+  readonly #empty = element("p", { class: "empty" });
+  readonly #tables = element("div", { class: "tables" });
+  readonly #resized = oncePerFrame(() => this.#drawFigure());
+  #shown: ShownComparison | null = null;
+  #theme: Theme;
+  #drawn = "";
+
+  constructor(theme: Theme) {
+    this.#theme = theme;
+    const place = element("section", { "aria-label": t("Held-out loss against trained parameters") }, this.#empty, this.#figure);
+    this.element.append(this.#heading, this.#status, this.#bar, this.#problem, this.#buttons, place, this.#tables);
+    new ResizeObserver(() => this.#resized()).observe(this.element);
+  }
+
+  show(view: Parameters<typeof shownComparison>[0]): void {
+    this.#shown = shownComparison(view);
+    this.#writeHead(this.#shown);
+    this.#drawFigure();
+    this.#writeTables(this.#shown);
+  }
+
+  setTheme(theme: Theme): void {
+    this.#theme = theme;
+    this.#drawFigure();
+  }
+
+  #writeHead(shown: ShownComparison): void {
+    const { view, summary, state } = shown;
+    this.#heading.textContent = view.name;
+    const { progress } = view;
+    const done = summary?.runsDone ?? 0;
+    const all = summary?.runsInAll ?? progress?.runsInAll ?? 0;
+    const parts = [stateText(state), ...(all > 0 ? [t("{0} of {1} runs", done, all)] : [])];
+    if (view.live && progress && progress.run !== "") {
+      parts.push(progress.of > 0 ? t("{0}: step {1} of {2}", progress.run, progress.step, progress.of) : progress.run);
+      if (progress.etaMs !== null) parts.push(t("about {0} left", durationText(progress.etaMs / 1000)));
+    }
+    this.#status.textContent = parts.join(" · ");
+    this.#bar.hidden = !view.live || all === 0;
+    this.#bar.max = Math.max(1, all);
+    const part = progress && progress.of > 0 ? progress.step / progress.of : 0;
+    this.#bar.value = Math.min(all, done + (view.live ? part : 0));
+    this.#problem.textContent = state === "failed" ? view.failure || (summary?.message ?? "") : "";
+    this.#writeButtons(shown);
+  }
+
+  #writeButtons(shown: ShownComparison): void {
+    const { view, summary } = shown;
+    const drawn = summary?.points.some(({ mean }) => mean !== null) ?? false;
+    const wanted = JSON.stringify([view.live, view.trusted, canResume(shown), summary === null, drawn]);
+    if (this.#buttons.dataset.shown === wanted) return;
+    this.#buttons.dataset.shown = wanted;
+    const act = (action: "resume" | "stop" | "openTable" | "reveal" | "chooseRuns") => () => send({ kind: "action", action });
+    const buttons = [
+      ...(view.live && view.trusted ? [createButton(t("Stop"), "primary", act("stop"), t("Stop after this step; it can be resumed"))] : []),
+      ...(canResume(shown) ? [createButton(summary ? t("Resume") : t("Start"), "primary", act("resume"))] : []),
+      ...(summary ? [createButton("CSV", "secondary", () => this.#save("csv"), t("Save every run as CSV"))] : []),
+      ...(drawn
+        ? [
+            createButton("SVG", "secondary", () => this.#save("svg"), t("Save the figure as SVG")),
+            createButton("PNG", "secondary", () => this.#save("png"), t("Save the figure as PNG")),
+          ]
+        : []),
+      ...(summary ? [createButton(t("Open table"), "secondary", act("openTable"), t("Open table as Markdown"))] : []),
+      createButton(t("Reveal folder"), "secondary", act("reveal")),
+    ];
+    this.#buttons.replaceChildren(...buttons);
+  }
+
+  get #picture() {
+    const summary = this.#shown?.summary;
+    const width = Math.floor(Math.min(widestPicture, this.element.clientWidth));
+    return summary && width > 200 ? comparisonPicture(summary, pictureWords(), width) : null;
+  }
+
+  #drawFigure(): void {
+    const picture = this.#picture;
+    this.#empty.textContent = this.#emptyText(picture?.empty ?? true);
+    this.#empty.hidden = this.#empty.textContent === "";
+    this.#figure.hidden = !picture || picture.empty;
+    if (!picture || picture.empty) return;
+    const wanted = JSON.stringify([picture, this.#theme]);
+    if (wanted === this.#drawn) return;
+    this.#drawn = wanted;
+    this.#figure.replaceChildren(svgOf(picture, this.#theme));
+  }
+
+  #emptyText(empty: boolean): string {
+    if (!empty || !this.#shown) return "";
+    const { state, view } = this.#shown;
+    if (state === "failed") return t("There is nothing to draw: no run has ended.");
+    if (view.live) return t("The figure appears when the learning rate of a first method is chosen.");
+    return state === "notStarted" ? t("The comparison has not begun.") : t("No method has a result yet. Resume the comparison to go on.");
+  }
+
+  #writeTables(shown: ShownComparison): void {
+    const { summary } = shown;
+    if (!summary) {
+      this.#tables.replaceChildren();
+      return;
+    }
+    const focused = document.activeElement instanceof HTMLElement ? document.activeElement.getAttribute("aria-label") : null;
+    const rows = runRows(shown);
+    const details = element("details", { open: keptOpen() }, element("summary", {}, t("Every run ({0})", rows.length)), runTable(rows, openers));
+    details.addEventListener("toggle", () => keepState({ ...(keptState() as object | undefined), open: details.open }));
+    this.#tables.replaceChildren(pointTable(summary), details);
+    if (focused)
+      for (const one of this.#tables.querySelectorAll<HTMLElement>("[aria-label]")) if (one.getAttribute("aria-label") === focused) one.focus();
+  }
+
+  #save(format: "csv" | "svg" | "png"): void {
+    const { summary, view } = this.#shown ?? {};
+    const picture = this.#picture;
+    if (!summary || !view) return;
+    if (format === "csv") saveText(view.name, "csv", csvOf(summary));
+    if (format === "csv" || !picture) return;
+    if (format === "svg") saveText(view.name, "svg", svgText(picture, this.#theme));
+    else savePng(view.name, picture, this.#theme);
+  }
+}
+
+function savePng(name: string, picture: Picture, theme: Theme): void {
+  const content = canvasOf(picture, theme)
+    .toDataURL("image/png")
+    .replace(/^data:image\/png;base64,/, "");
+  send({ kind: "save", name: exportName(name, "comparison", "png"), content, encoding: "base64" });
+}
+
+/** Whether somebody had opened the list of runs before the page was made anew. */
+function keptOpen(): boolean {
+  return (keptState() as { open?: unknown } | undefined)?.open === true;
+}
+
+function saveText(name: string, extension: "csv" | "svg", content: string): void {
+  if (content.length > longestContent) return;
+  send({ kind: "save", name: exportName(name, "comparison", extension), content, encoding: "text" });
+}

@@ -1,0 +1,54 @@
+/** Figures and states of the Compare Runs view as people read them. Pure text. */
+import type { PictureWords } from "../../src/protocol/comparePicture.ts";
+import { formatBytes, formatCount } from "../panel/byteUnits.ts";
+import { t } from "../strings.ts";
+import type { ComparisonState } from "./store.ts";
+
+/** Four places; nothing for what was not measured. */
+export function lossText(loss: number | null): string {
+  return loss === null ? "" : loss.toFixed(4);
+}
+
+/** `840 ms`, `4.2 s`, `3 min 05 s`, `2 h 07 min`; nothing for what was not measured. */
+export function durationText(seconds: number | null): string {
+  if (seconds === null || !Number.isFinite(seconds) || seconds < 0) return "";
+  if (seconds < 0.0995) return `${Number((seconds * 1000).toPrecision(3))} ms`;
+  if (seconds < 0.9995) return `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  if (seconds < 59.5) return `${Math.round(seconds)} s`;
+  const two = (n: number) => String(n).padStart(2, "0");
+  const whole = Math.round(seconds);
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
+  const minutes = Math.round(whole / 60);
+  return `${Math.floor(minutes / 60)} h ${two(minutes % 60)} min`;
+}
+
+/** What a comparison is doing. */
+export function stateText(state: ComparisonState): string {
+  const texts: Record<ComparisonState, string> = {
+    waiting: t("running; the first run has not ended yet"),
+    running: t("running"),
+    done: t("done"),
+    stopped: t("stopped"),
+    failed: t("failed"),
+    interrupted: t("interrupted"),
+    notStarted: t("not started"),
+  };
+  return texts[state];
+}
+
+/** Words of the figure. */
+export function pictureWords(): PictureWords {
+  return {
+    loss: t("Held-out loss"),
+    parameters: t("trained parameters"),
+    memory: t("Peak memory"),
+    seconds: t("Time per step"),
+    formatLoss: (value) => value.toFixed(4),
+    formatCount,
+    formatBytes,
+    formatSeconds: (value) => (value === 0 ? "0" : durationText(value)),
+    tip: (label, parameters, value, spread, seeds) =>
+      t("{0} with {1} parameters: {2} over {3} seeds", label, parameters, spread === null ? value : `${value} ± ${spread}`, seeds),
+  };
+}
