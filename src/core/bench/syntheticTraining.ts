@@ -3,22 +3,20 @@
  * Token p of the stream is (7919 p + 13) mod V; every position is a target; constant learning rate, no clipping, no weight decay.
  */
 import type { Batch } from "../data/batch.ts";
-import type { Device } from "../devices/device.ts";
+import { bytesOf, type Device, type Tensor } from "../devices/device.ts";
 import { openModelFolder } from "../files/modelFolder.ts";
-import { FullFineTuning } from "../methods/full.ts";
 import type { TuningMethod } from "../methods/method.ts";
-import { gridShape, totalMatrixParameters } from "../methods/smt/selection.ts";
-import { SparseMatrixTuning } from "../methods/smt/smt.ts";
-import { type ModelConfig, projectionName, projectionShape } from "../model/config.ts";
+import type { ModelConfig } from "../model/config.ts";
 import { type Llama, runBatch } from "../model/llama.ts";
 import { ropeTables } from "../model/rope.ts";
 import { allocateTensors, loadWeights, type Precision } from "../model/tensors.ts";
 import { gradientNorm, updateParameters, zeroGradients } from "../optim/update.ts";
+import { attachBenchMethod, type BenchMethod } from "./benchMethods.ts";
 
 /** What is trained, and how much of it. */
 export interface SyntheticRun {
   modelFolder: string;
-  method: "smt" | "full";
+  method: BenchMethod;
   precision: Precision;
   batchSize: number;
   sequenceLength: number;
@@ -32,25 +30,10 @@ export interface SyntheticResult {
   stepSeconds: number[];
   /** Median over the steps but the first. */
   tokensPerSecond: number;
+  /** By the device's ledger. */
   peakBytes: number;
-}
-
-const blockSize = 256;
-const ratio = 0.0084;
-
-/** The first blocks of v_proj in layer order, as many as the ratio buys. */
-export function benchBlocks(config: ModelConfig): { name: string; row: number; column: number }[] {
-  const count = Math.floor((ratio * totalMatrixParameters(config)) / blockSize / blockSize) || 1;
-  const [rows, columns] = gridShape(projectionShape(config, "v_proj"), blockSize);
-  return Array.from({ length: count }, (_, i) => {
-    const within = i % (rows * columns);
-    return { name: projectionName(Math.floor(i / (rows * columns)), "v_proj"), row: Math.floor(within / columns), column: within % columns };
-  });
-}
-
-/** Matrix parameters a token is multiplied with: all 2-D weights but the embedding look-up. */
-export function multipliedParameters(config: ModelConfig): number {
-  return totalMatrixParameters(config) - (config.tiedEmbeddings ? 0 : config.vocabSize * config.hiddenSize);
+  /** Bytes that one linear map, the first v_proj, makes backward keep, its input among them. */
+  keptBytes: number;
 }
 
 /** Micro-batch of one step (B·T tokens), every position a target; ids follow the formula at the top of this file. */
@@ -73,6 +56,7 @@ export function syntheticBatch(config: ModelConfig, batchSize: number, sequenceL
 /** Loads the model onto the device, trains and times it, and gives the memory back. */
 export async function trainSynthetic(device: Device, run: SyntheticRun): Promise<SyntheticResult> {
   const { batchSize, sequenceLength, precision } = run;
+  device.ledger.resetPeak();
   const folder = await openModelFolder(run.modelFolder);
   const tensors = allocateTensors(device, folder.config, precision);
   await loadWeights(device, tensors, folder);
@@ -85,14 +69,15 @@ export async function trainSynthetic(device: Device, run: SyntheticRun): Promise
     precision,
     recompute: "none",
   };
-  const method: TuningMethod & { release(): void } =
-    run.method === "full" ? new FullFineTuning(device, tensors) : new SparseMatrixTuning(device, tensors, benchBlocks(folder.config), blockSize);
+  const method = attachBenchMethod(device, tensors, folder.config, run.method);
+  const keptBytes = measureKept(model, method, batchSize * sequenceLength);
   const losses: number[] = [];
   const stepSeconds: number[] = [];
   for (let step = 0; step < run.steps; step++) {
     const batch = syntheticBatch(folder.config, batchSize, sequenceLength, step);
     const began = performance.now();
     zeroGradients(device, method.parameters);
+    method.beginBatch?.({ step: step + 1, batch: step });
     const lossSum = await runBatch(model, method, batch, 1 / batch.unmaskedTokens);
     const gradNorm = await gradientNorm(device, method.parameters);
     updateParameters(device, method.parameters, gradNorm, 1e-4, step + 1, { betas: [0.9, 0.95], epsilon: 1e-8, weightDecay: 0, clipGradNorm: null });
@@ -104,7 +89,26 @@ export async function trainSynthetic(device: Device, run: SyntheticRun): Promise
   method.release();
   for (const tensor of [...tensors.byName.values(), model.rope.cos, model.rope.sin]) device.free(tensor);
   const timed = stepSeconds.length > 1 ? stepSeconds.slice(1) : stepSeconds;
-  return { losses, stepSeconds, tokensPerSecond: (batchSize * sequenceLength) / median(timed), peakBytes };
+  return { losses, stepSeconds, tokensPerSecond: (batchSize * sequenceLength) / median(timed), peakBytes, keptBytes };
+}
+
+/** Runs one linear map forward, counts what stays until backward, and runs its backward. Gradients are left with what that added. */
+function measureKept({ device, tensors, precision }: Llama, method: TuningMethod, tokens: number): number {
+  const linear = tensors.layers[0].linears.v_proj;
+  const [out, width] = linear.weight.shape;
+  const [x, dX] = [0, 0].map(() => device.allocate([tokens, width], precision, "activations"));
+  const y = device.allocate([tokens, out], precision, "activations");
+  device.fill(x, 0);
+  device.fill(y, 0);
+  const kept: Tensor[] = [];
+  const before = device.ledger.liveBytes;
+  method.beginBatch?.({ step: 1, batch: 0 });
+  method.linearForward(y, linear, x, false, (tensor) => kept.push(tensor));
+  const saved = method.saveInput(linear.stage, x);
+  const bytes = device.ledger.liveBytes - before + (saved === x ? bytesOf(x.shape, x.dtype) : 0);
+  method.linearBackward(dX, linear, y, saved, false, kept[0] ?? null);
+  for (const tensor of new Set([...kept, ...(saved ? [saved] : []), x, dX, y])) device.free(tensor);
+  return bytes;
 }
 
 /** Median; the mean of the middle two for an even count. */
