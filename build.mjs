@@ -44,7 +44,11 @@ const bundles = [
   { entry: "src/core/cli.ts", outfile: "dist/cli.js", ...nodeProgram },
   { entry: "src/core/main.ts", outfile: "dist/core.js", ...nodeProgram },
   { entry: "src/extension/extension.ts", outfile: "dist/extension.cjs", ...extension },
-  ...["panel", "inspector", "tensors"].map((name) => ({ entry: `webview/${name}/main.ts`, outfile: `dist/webview/${name}.js`, ...webview })),
+  ...["panel", "inspector", "tensors", "compare", "prune"].map((name) => ({
+    entry: `webview/${name}/main.ts`,
+    outfile: `dist/webview/${name}.js`,
+    ...webview,
+  })),
 ];
 
 async function bundlePrograms() {

@@ -2,8 +2,10 @@
  * The webview's line to the extension host, shared by all webviews. It passes messages on and keeps what has to outlive the page; it knows no meaning.
  * The rule to keep: VS Code gives its API out once a page, so nobody else calls acquireVsCodeApi.
  */
+import type { FromCompare } from "../src/protocol/compareProtocol.ts";
 import type { FromInspector } from "../src/protocol/inspectorProtocol.ts";
 import type { FromPanel } from "../src/protocol/panelProtocol.ts";
+import type { FromPrune } from "../src/protocol/prunePanelProtocol.ts";
 import type { FromTensorFile } from "../src/protocol/tensorFileProtocol.ts";
 
 interface VsCodeApi {
@@ -22,7 +24,7 @@ function vsCode(): VsCodeApi {
 }
 
 /** Sends a message to the host. */
-export function send(message: FromPanel | FromInspector | FromTensorFile): void {
+export function send(message: FromPanel | FromInspector | FromTensorFile | FromCompare | FromPrune): void {
   vsCode().postMessage(message);
 }
 

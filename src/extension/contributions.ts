@@ -19,6 +19,11 @@ export const commands = {
   evaluate: { icon: "beaker", enablement: enabledBy("canUse", "use") },
   tryModel: { icon: "comment-discussion", enablement: enabledBy("canUse", "use") },
   mergeAndExport: { icon: "export", enablement: enabledBy("canUse", "use") },
+  pruneModel: { icon: "filter", enablement: null },
+  openPruningReport: { icon: "graph", enablement: null },
+  compareRuns: { icon: "graph-scatter", enablement: null },
+  newComparison: { icon: "new-file", enablement: null },
+  startComparison: { icon: "run-all", enablement: null },
   doctor: { icon: "pulse", enablement: null },
   showLog: { icon: "output", enablement: null },
   runDemo: { icon: "rocket", enablement: null },
@@ -88,7 +93,7 @@ export type NotificationLevel = (typeof notificationLevels)[number];
 /** Settings whose value of an untrusted workspace does not count. */
 export const restrictedSettings = ["nodePath", "modelFolders"] as const satisfies readonly SettingName[];
 
-export const webviewTypes = ["sparseTuner.trainingPanel"] as const;
+export const webviewTypes = ["sparseTuner.trainingPanel", "sparseTuner.compare"] as const;
 export const customEditors = ["sparseTuner.tensorFile"] as const;
 
 /** VS Code makes the events of commands, views and custom editors itself. */

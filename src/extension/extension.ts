@@ -10,6 +10,9 @@ import { commandHandlers, performAction, registerCommands } from "./commands/reg
 import { ResultDocuments } from "./commands/resultDocuments.ts";
 import type { ShellParts } from "./commands/shellParts.ts";
 import { Targets } from "./commands/targets.ts";
+import { registerCompareLanguage } from "./compare/compareLanguage.ts";
+import { ComparePanels } from "./compare/comparePanels.ts";
+import { commandId } from "./contributions.ts";
 import { registerTrainingPreview } from "./data/previewTrainingData.ts";
 import { showFailure } from "./failures.ts";
 import { BlockInspectors } from "./inspector/blockInspector.ts";
@@ -49,6 +52,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<Sparse
     new Notifications(parts),
     followContext(known, runs),
     registerRunFileLanguage(context),
+    registerCompareLanguage(),
     registerTensorFileEditor(parts),
     registerTrainingPreview(parts),
     vscode.workspace.onDidGrantWorkspaceTrust(() => attach(parts)),
@@ -56,6 +60,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<Sparse
     // Another window, or a script, may have started a run here.
     vscode.window.onDidChangeWindowState(({ focused }) => focused && attach(parts)),
     panels,
+    parts.compare,
     known,
     parts.documents,
     runs,
@@ -85,6 +90,9 @@ function createParts(context: vscode.ExtensionContext): ShellParts {
   const perform: ShellParts["perform"] = (action, target) => performAction(parts, action, target);
   const panels = new TrainingPanels({ context, runs, service, log, perform, inspect: (session, block) => inspectors.open(session, block) });
   known.follow(panels);
+  const lead = async (action: "chooseRuns" | "newComparison") =>
+    void (await vscode.commands.executeCommand(commandId(action === "chooseRuns" ? "compareRuns" : "newComparison")));
+  const compare = new ComparePanels({ context, runs, service, panels, program, log, perform, lead });
   const parts: ShellParts = {
     context,
     log,
@@ -92,6 +100,7 @@ function createParts(context: vscode.ExtensionContext): ShellParts {
     service,
     panels,
     inspectors,
+    compare,
     known,
     targets: new Targets({ runs, known, panels }),
     documents: new ResultDocuments(),

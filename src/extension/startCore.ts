@@ -17,7 +17,7 @@ import { findLiveRun, liveRuns } from "./liveRuns.ts";
 const oldestNode = 20;
 const probeMs = 5000;
 /** A model's header is read, its data are tokenized and its memory is planned before a core answers. */
-const startMs = 600_000;
+export const startMs = 600_000;
 
 /** How a Node was found. `electron`: VS Code's own program in the role of Node, for which devices beyond the cpu are no choice. */
 export type NodeKind = "configured" | "path" | "server" | "electron";
@@ -217,10 +217,10 @@ function coreArguments({ core, runFolder, resume, acceptChanges, stopWhenAloneMs
   return given;
 }
 
-const logName = "log.txt";
+export const logName = "log.txt";
 
 /** A run folder may come from anywhere: a link in the log's place is not followed. */
-async function openLog(runFolder: string) {
+export async function openLog(runFolder: string) {
   const { O_APPEND, O_CREAT, O_WRONLY, O_NOFOLLOW } = constants;
   try {
     return await open(path.join(runFolder, logName), O_APPEND | O_CREAT | O_WRONLY | (O_NOFOLLOW ?? 0), 0o644);
@@ -256,7 +256,7 @@ async function registered(nonce: string, ended: Promise<string>, logFile: string
 }
 
 /** The last line that is JSON. */
-function lastJson(text: string): unknown {
+export function lastJson(text: string): unknown {
   for (const line of text.trim().split("\n").reverse()) {
     try {
       return JSON.parse(line);
@@ -270,7 +270,7 @@ function lastJson(text: string): unknown {
 const failedSchema = Type.Object({ failed: Type.Object({ code: Type.String(), message: Type.String(), action: Type.String() }) });
 
 /** What the core refused with, or the end of what it said. */
-function startError(answer: unknown, said: string): UserError {
+export function startError(answer: unknown, said: string): UserError {
   if (Value.Check(failedSchema, answer)) return new UserError(answer.failed.code, answer.failed.message, answer.failed.action, { badInput: false });
   return new UserError("core/start-failed", `The core could not be started: ${said.trim().slice(-500)}`, "Look into the log.", { badInput: false });
 }

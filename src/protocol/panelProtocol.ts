@@ -52,6 +52,8 @@ export interface RunView {
   totalSteps: number;
   /** Scoring steps of the warm-up that is going on; null outside one. */
   warmup: { step: number; of: number } | null;
+  /** How far LoRS has come with looking for the gradient's main directions; null outside that. */
+  initialising: { done: number; of: number } | null;
   loss: number | null;
   /** Of the step's own progress; null while unknown. */
   remainingMs: number | null;
@@ -153,7 +155,7 @@ export const fromPanelSchemas = {
       kind: Type.Literal("edit"),
       changes: Type.Array(
         Type.Object({ path: Type.Array(Type.String({ maxLength: 100 }), { minItems: 1, maxItems: 5 }), value: Type.Optional(formValue) }, closed),
-        { minItems: 1, maxItems: 20 },
+        { minItems: 1, maxItems: 200 },
       ),
     },
     closed,

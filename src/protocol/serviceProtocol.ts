@@ -6,7 +6,9 @@
  */
 import Type, { type Static } from "typebox";
 import { blockParts, blockPlaceSchema, cellSchema, windowSchema } from "./coreProtocol.ts";
+import { taskNames, taskResultSchema, taskScorings } from "./evaluationTasks.ts";
 import { memoryClasses } from "./memory.ts";
+import { patternText, pruningMethods, pruningProgressSchema, pruningReportSchema } from "./pruning.ts";
 
 const closed = { additionalProperties: false };
 const count = Type.Integer({ minimum: 0, maximum: 2 ** 53 - 1 });
@@ -43,6 +45,23 @@ export const serviceRequestSchemas = {
   /** Entries of a tensor seen as a matrix: all but its last dimension are rows. */
   readTensor: Type.Object({ file, name: Type.String({ maxLength: 1000 }), window: windowSchema }, closed),
   evaluate: Type.Object({ modelOrRun: file, data: file, rows: Type.Union([count, Type.Null()]) }, closed),
+  /** Accuracy on test sets; `evaluating` notifications say how far it is. */
+  evaluateTasks: Type.Object(
+    {
+      modelOrRun: file,
+      tasks: Type.Array(Type.Enum([...taskNames]), { minItems: 1, maxItems: taskNames.length, uniqueItems: true }),
+      /** The file of the one task, or a folder with a file for each. */
+      data: file,
+      /** Null: by log-likelihood where a task offers answers, else by generation. */
+      scoring: Type.Union([Type.Enum([...taskScorings]), Type.Null()]),
+      rows: Type.Union([count, Type.Null()]),
+      /** Prompts worked on at once. */
+      batchSize: Type.Integer({ minimum: 1, maximum: 4096 }),
+      /** Named by the `evaluating` notifications of this request. */
+      stream: count,
+    },
+    closed,
+  ),
   /** Continues a prompt; `generated` notifications carry the text as it comes. */
   generate: Type.Object(
     {
@@ -57,7 +76,36 @@ export const serviceRequestSchemas = {
     closed,
   ),
   /** Writes into a folder that must not exist or be empty. */
-  export: Type.Object({ runFolder: file, format: Type.Enum(["merged", "delta"]), to: file }, closed),
+  export: Type.Object(
+    {
+      /** A run's folder, or an adapter's, which needs `base`. */
+      runFolder: file,
+      format: Type.Enum(["merged", "delta", "adapter", "peft"]),
+      to: file,
+      base: Type.Optional(file),
+      /** For `peft` of an SMT run. */
+      rank: Type.Optional(Type.Integer({ minimum: 1, maximum: 65536 })),
+    },
+    closed,
+  ),
+  /** Writes a pruned copy of a model into a folder that must not exist or be empty; `pruning` notifications say how far it is. Cancelled, it leaves nothing. */
+  prune: Type.Object(
+    {
+      model: file,
+      method: Type.Enum([...pruningMethods]),
+      pattern: patternText,
+      /** Text or rows to calibrate on; null only where the method needs none. */
+      calibration: Type.Union([file, Type.Null()]),
+      /** Windows of text that it calibrates on. */
+      samples: Type.Integer({ minimum: 1, maximum: 1 << 20 }),
+      /** Tokens of a window; null: the model's most, up to 2048. */
+      sequenceLength: Type.Union([Type.Integer({ minimum: 2, maximum: 1 << 20 }), Type.Null()]),
+      to: file,
+      /** Named by the `pruning` notifications of this request. */
+      stream: count,
+    },
+    closed,
+  ),
   /** What of this machine is used and what is not; `folder` is where runs would be written. */
   doctor: Type.Object({ folder: file }, closed),
 };
@@ -85,6 +133,8 @@ export const serviceResultSchemas = {
     cheapestChange: Type.Union([Type.String(), Type.Null()]),
     trainableParameters: count,
     totalParameters: count,
+    /** Sentences about what the run would do that its giver may not want, such as filling a pruned model's zeros. */
+    warnings: Type.Array(Type.String()),
   }),
   preview: Type.Object({
     batchSize: count,
@@ -169,8 +219,10 @@ export const serviceResultSchemas = {
   }),
   readTensor: Type.Object({ frame: count, rows: count, columns: count }),
   evaluate: Type.Object({ loss: Type.Number(), perplexity: Type.Number(), tokens: count, rows: count, notes: Type.Array(Type.String()) }),
+  evaluateTasks: Type.Object({ results: Type.Array(taskResultSchema), notes: Type.Array(Type.String()) }),
   generate: Type.Object({ text: Type.String(), ids: Type.Array(count), notes: Type.Array(Type.String()) }),
   export: Type.Object({ folder: Type.String() }),
+  prune: pruningReportSchema,
   doctor: Type.Object({
     healthy: Type.Boolean(),
     findings: Type.Array(
@@ -190,8 +242,11 @@ export type ServiceResults = { [Name in ServiceRequest]: Static<(typeof serviceR
 export const serviceNotificationSchemas = {
   /** What was generated since the last one. */
   generated: Type.Object({ stream: count, text: Type.String() }),
+  /** Rows of a task that are done; at most a few a second. */
+  evaluating: Type.Object({ stream: count, task: Type.Enum([...taskNames]), done: count, of: count }),
+  pruning: Type.Object({ stream: count, progress: pruningProgressSchema }),
 };
-export type ServiceNotifications = { generated: Static<typeof serviceNotificationSchemas.generated> };
+export type ServiceNotifications = { [Name in keyof typeof serviceNotificationSchemas]: Static<(typeof serviceNotificationSchemas)[Name]> };
 
 /** Frames beside those of the core's bulk connection. Payload: f32. Host → service for `analyze`, service → host for reads. */
 export const valuesFrameSchema = Type.Object({ kind: Type.Literal("values"), id: count });

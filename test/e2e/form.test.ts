@@ -251,8 +251,12 @@ test(
     const runFolder = await trained(workbench, draft);
     const panel = await panelOfFile(window, "run.yaml");
     await panel.locator('.run-form[data-editable="false"]').waitFor({ timeout: patienceMs });
-    const fields = await panel.locator(".run-form vscode-text-field").evaluateAll((all) => all.map((field) => (field as HTMLInputElement).readOnly));
-    const choices = await panel.locator(".run-form vscode-dropdown").evaluateAll((all) => all.map((list) => (list as HTMLSelectElement).disabled));
+    const fields = await panel
+      .locator(".run-form .form-row:not([hidden]) vscode-text-field")
+      .evaluateAll((all) => all.map((field) => (field as HTMLInputElement).readOnly));
+    const choices = await panel
+      .locator(".run-form .form-row:not([hidden]) vscode-dropdown")
+      .evaluateAll((all) => all.map((list) => (list as HTMLSelectElement).disabled));
     assert.ok(fields.length > 5 && fields.every(Boolean) && choices.length > 3 && choices.every(Boolean), JSON.stringify({ fields, choices }));
     await assertMemory(panel, runFolder);
     await window.screenshot("form-read-only");

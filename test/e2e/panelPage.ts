@@ -20,6 +20,7 @@ export const someRun: RunView = {
   step: 0,
   totalSteps: 20_000,
   warmup: { step: 1, of: 100 },
+  initialising: null,
   loss: 2,
   remainingMs: 3_600_000,
   failure: null,

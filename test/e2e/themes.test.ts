@@ -1,9 +1,8 @@
 /** Views, panel and inspector in the dark, light and both high-contrast themes: drawn, and without a serious finding of axe. */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { test } from "node:test";
 import type { Frame } from "playwright-core";
+import { bodyClass, seriousFindings } from "./accessibility.ts";
 import { broughtRunFile, fillWithRun, openRun } from "./broughtRun.ts";
 import { inspectorTitle } from "./inspectorReading.ts";
 import { heatmapMatrices, panelTitle } from "./panelReading.ts";
@@ -12,34 +11,6 @@ import { until, type WorkbenchWindow } from "./window.ts";
 import { type Theme, themes } from "./workbench.ts";
 
 const inWorkbench = workbenchSession({ workspace: { fill: fillWithRun }, viewport: { width: 1500, height: 1200 } });
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-/** The class that VS Code gives a webview's body. */
-const bodyClass: Record<Theme, string> = {
-  dark: "vscode-dark",
-  light: "vscode-light",
-  "hc-black": "vscode-high-contrast",
-  "hc-light": "vscode-high-contrast-light",
-};
-
-interface Finding {
-  id: string;
-  impact: string;
-  nodes: { html: string; failureSummary: string }[];
-}
-
-async function seriousFindings(frame: Frame): Promise<string[]> {
-  await frame.evaluate(axe);
-  // A webview is transparent: its text stands on the editor's background, which axe does not see.
-  await frame.evaluate(() => {
-    document.documentElement.style.background = "var(--vscode-editor-background)";
-  });
-  const violations = await frame.evaluate(async () => {
-    const { axe } = globalThis as unknown as { axe: { run(): Promise<{ violations: Finding[] }> } };
-    return (await axe.run()).violations;
-  });
-  const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
-  return serious.flatMap(({ id, nodes }) => nodes.map(({ html, failureSummary }) => `${id}: ${html.slice(0, 200)}\n${failureSummary}`));
-}
 
 async function panelOf(window: WorkbenchWindow): Promise<Frame> {
   const panel = await window.frame(panelTitle);

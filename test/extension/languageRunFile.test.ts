@@ -9,6 +9,9 @@ import { applyChanges } from "../../src/extension/files/textPieces.ts";
 import { cursorPlace, namedPlace } from "../../src/extension/language/runFileCursor.ts";
 import { fixOf } from "../../src/extension/language/runFileFixes.ts";
 import { fileChoiceOf, keyAt, keysOf } from "../../src/extension/language/runFileSchema.ts";
+import { runSchema } from "../../src/protocol/runSchema.ts";
+
+const methods = runSchema.properties.method.anyOf.map(({ properties }) => properties.name.const);
 
 /** A text with `|` where the cursor is. */
 function at(marked: string): { text: string; offset: number } {
@@ -62,9 +65,31 @@ test("keys belong where a line or an entry begins, those of the mapping around i
 });
 
 test("the method's name decides which keys it has", () => {
-  assert.deepEqual(proposals("method: { name: full, | }")?.names, []);
+  assert.deepEqual(proposals("method: { name: full, | }")?.names, ["sparse"]);
   assert.ok(proposals("method: { name: smt, | }")?.names.includes("ratio"));
-  assert.deepEqual(proposals("method: { name: |")?.names, ["smt", "full"]);
+  assert.deepEqual(proposals("method: { name: |")?.names, methods);
+  for (const { properties } of runSchema.properties.method.anyOf) {
+    const own = Object.keys(properties).filter((key) => key !== "name");
+    assert.deepEqual(proposals(`method: { name: ${properties.name.const}, | }`)?.names, own);
+  }
+});
+
+test("a key is described and defaulted as its method has it", () => {
+  const key = (method: string, name: string) => keyAt(["method", name], { method: { name: method } });
+  assert.deepEqual([key("lors", "alpha")?.defaultValue, key("lora", "alpha")?.defaultValue, key("sqft", "alpha")?.defaultValue], [16, 32, 64]);
+  assert.match(key("lors", "alpha")?.description ?? "", /√rank/);
+  assert.doesNotMatch(key("lora", "alpha")?.description ?? "", /√/);
+  assert.equal(key("lora", "normGradient"), null);
+  assert.equal(key("smt", "rank"), null);
+});
+
+test("a mapping with any keys proposes the usual matrices and knows every other; a mapping or null has the mapping's keys", () => {
+  assert.deepEqual(proposals("method: { name: lora, ranks: { q_proj: 8, | } }")?.names.slice(0, 2), ["k_proj", "v_proj"]);
+  const rank = keyAt(["method", "ranks", "model.layers.3.self_attn.q_proj"], { method: { name: "lora" } });
+  assert.deepEqual(rank?.forms, [{ kind: "number", whole: true, from: 1, to: 65536, above: undefined, below: undefined }]);
+  assert.equal(keyAt(["method", "ranks", "q_proj"], { method: { name: "spp" } }), null);
+  assert.deepEqual(proposals("method:\n  name: sqft\n  quantize:\n    |")?.names, ["groupSize"]);
+  assert.deepEqual(keyAt(["method", "quantize", "groupSize"], { method: { name: "sqft" } })?.defaultValue, 128);
 });
 
 test("values belong behind a colon, in a list and in quotes; the whole value is replaced", () => {
@@ -167,16 +192,18 @@ test("a quick fix puts its error right and brings no other", () => {
 
 test("the descriptions that are translated are the schema's, all of them", () => {
   const source = readFileSync(path.resolve(import.meta.dirname, "../../src/extension/language/keyDescriptions.ts"), "utf8");
-  const written = [...source.matchAll(/^ {4}(?:"([\w.]+)"|(\w+)): vscode\.l10n\.t\(\s*("(?:[^"\\]|\\.)*"),?\s*\)/gm)];
+  const written = [...source.matchAll(/^ {4}(?:"([\w.[\]]+)"|(\w+)): vscode\.l10n\.t\(\s*("(?:[^"\\]|\\.)*"),?\s*\)/gm)];
   const translated = new Map(written.map(([, quoted, plain, text]) => [quoted ?? plain, JSON.parse(text)]));
   const described = new Map<string, string>();
   const walk = (at: string[], values: unknown): void => {
     for (const key of keysOf(at, values) ?? []) {
-      described.set(key.path, key.description);
-      if (key.forms.some(({ kind }) => kind === "section")) walk([...at, key.name], values);
+      const name = translated.has(key.id) ? key.id : key.path;
+      assert.equal(described.get(name) ?? key.description, key.description, `${key.id} needs a text of its own`);
+      described.set(name, key.description);
+      if (key.path !== "method.ranks" && key.forms.some(({ kind }) => kind === "section")) walk([...at, key.name], values);
     }
   };
-  for (const name of ["smt", "full"]) walk([], { method: { name } });
+  for (const name of methods) walk([], { method: { name } });
   assert.ok(described.size > 40);
   assert.deepEqual(Object.fromEntries(translated), Object.fromEntries(described));
 });

@@ -71,7 +71,8 @@ const shownArguments: Record<string, readonly number[] | { from: number }> = {
   svgElement: { from: 2 },
 };
 /** Names, formats and units that are the same in every language. */
-const sameEverywhere = new Set(["Sparse Tuner", "SMT", "CSV", "PNG", "px"]);
+const methods = ["SMT", "LoRS", "LoRA", "DoRA", "SPP", "SQFT", "Wanda", "SparseGPT", "RIA"];
+const sameEverywhere = new Set(["Sparse Tuner", ...methods, "CSV", "PNG", "SVG", "px"]);
 
 /** First arguments of `t` and `l10n.t`. Null stands for one that is no literal, which nobody could translate. */
 export function translatedTexts(source: string): { text: string | null; line: number }[] {

@@ -144,6 +144,20 @@ test("a change of the method brings its name and takes the other method's keys",
     edited("method: { name: full, odd: 1 }", set("method.name", "smt"), set("method.ratio", 0.1)),
     "method: { name: smt, odd: 1, ratio: 0.1 }",
   );
+  assert.equal(
+    edited("method: { name: lora, rank: 8, alpha: 4, targets: [q_proj], ranks: { q_proj: 2 } } # c\n", set("method.name", "dora")),
+    "method: { name: dora, rank: 8, alpha: 4, targets: [q_proj], ranks: { q_proj: 2 } } # c\n",
+    "what means the same in both stays",
+  );
+  assert.equal(
+    edited("method:\n  name: lora\n  rank: 8\n  alpha: 4 # twice\n  dropout: 0.1\n  targets: [q_proj]\n", set("method.name", "lors")),
+    "method:\n  name: lors\n  rank: 8\n  targets: [q_proj]\n",
+    "what counts otherwise goes back to the new method's default",
+  );
+  assert.equal(
+    edited("method: { name: sqft, quantize: { groupSize: 64 }, neuralSearch: [8, 4] }\n", set("method.name", "smt")),
+    "method: { name: smt }\n",
+  );
   assert.equal(edited("method: { name: full }\nthreads: 1\n", unset("method.name")), "method: { name: smt }\nthreads: 1\n");
 });
 

@@ -185,3 +185,15 @@ test("magnitudes kept for histories stay bounded and cover the whole time", () =
   assert.ok(steps.length > 20 && steps.length <= (1 << 24) / (12 * 20_000) + 1, `${steps.length}`);
   assert.ok(steps[0] < 40 && steps.at(-1) === 400);
 });
+
+test("LoRS' search for main directions is its own progress, and ends with the first step, the end or a resume", () => {
+  const looking = (done: number): RunEventBody => ({ kind: "initialising", done, of: 8 });
+  const view = (...bodies: RunEventBody[]) => viewOf(progressOf([started, ...bodies]), { link: attached("running") });
+  assert.deepEqual(view(looking(3)).initialising, { done: 3, of: 8 });
+  assert.equal(view(looking(3)).remainingMs, null);
+  assert.equal(view(looking(8)).initialising, null, "all is found");
+  assert.equal(view(looking(3), step(1)).initialising, null);
+  assert.equal(view(looking(3), { kind: "resumed", fromStep: -1 }).initialising, null);
+  assert.equal(viewOf(progressOf([started, looking(3)])).initialising, null, "nobody works on it");
+  assert.notEqual(progressOf([started, looking(3)]).position, progressOf([started, looking(4)]).position);
+});

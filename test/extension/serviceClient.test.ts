@@ -1,7 +1,7 @@
 /** The service as a window uses it: processes come when they are needed and go when not, and whatever becomes of one, every promise ends. */
 
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
@@ -9,6 +9,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { RunBlocks } from "../../src/core/blocks/runBlocks.ts";
 import { ServiceClient, type ServiceOptions } from "../../src/extension/service/serviceClient.ts";
 import { encodeFrame } from "../../src/protocol/frames.ts";
+import type { PruningProgress } from "../../src/protocol/pruning.ts";
 import type { Selection } from "../../src/protocol/selection.ts";
 import { UserError } from "../../src/protocol/userError.ts";
 import { session, temporaryFolder, writeRunFile } from "../core/run/smallRuns.ts";
@@ -119,6 +120,53 @@ test("values, frames and texts come with the answers they belong to, and a proce
   const mine = started();
   assert.equal(mine.length, 2, "one process for what is quick, one for what is long");
   for (const { cwd, options } of mine) assert.deepEqual([cwd, options], [os.tmpdir(), null]);
+});
+
+const pruning = {
+  model: storyFolder,
+  method: "wanda",
+  pattern: "2:4",
+  calibration: path.resolve(storyFolder, "../data/gsm8k-train.jsonl"),
+  samples: 4,
+  sequenceLength: 32,
+} as const;
+
+test("a pruning tells of every matrix while it runs, and of all in its answer; another's reports do not reach it", async (t) => {
+  const client = newClient(t);
+  const told: [PruningProgress[], PruningProgress[]] = [[], []];
+  const folders = ["pruned", "other-pruned"].map((name) => path.join(home, name));
+  const reports = await Promise.all(
+    folders.map((to, i) => client.prune({ ...pruning, method: i === 0 ? "wanda" : "magnitude", to }, (progress) => told[i].push(progress))),
+  );
+  for (const [i, report] of reports.entries()) {
+    assert.deepEqual(
+      told[i].flatMap(({ finished }) => finished),
+      report.matrices,
+    );
+    assert.equal(report.zeros * 2, report.entries);
+    assert.deepEqual(JSON.parse(readFileSync(path.join(folders[i], "pruning.json"), "utf8")), report);
+    assert.ok(told[i].every(({ done }, at) => done >= (told[i][at - 1]?.done ?? 0) && done <= 1));
+  }
+  assert.notDeepEqual(
+    reports[0].matrices.map(({ error }) => error),
+    reports[1].matrices.map(({ error }) => error),
+  );
+});
+
+test("a pruning that is given up rejects at once and leaves nothing; a folder that holds something is refused", async (t) => {
+  const client = newClient(t);
+  const controller = new AbortController();
+  const to = path.join(home, "given-up");
+  const given = client.prune({ ...pruning, method: "sparsegpt", samples: 64, to }, () => controller.abort(), { signal: controller.signal });
+  await assert.rejects(given, hasCode("service/cancelled"));
+  // Its process answers the next one, so that it is not busy with what nobody waits for.
+  await assert.rejects(
+    client.prune({ ...pruning, to: storyFolder }, () => undefined),
+    hasCode("export/not-empty"),
+  );
+  client.dispose();
+  await until(() => !isAlive(last().pid), "the end of the service");
+  assert.equal(existsSync(to), false);
 });
 
 test("a service that is killed rejects what waits for it, and the next request has a new one", async (t) => {

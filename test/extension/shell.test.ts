@@ -10,8 +10,10 @@ import { test } from "node:test";
 import fc from "fast-check";
 import "./withVscode.ts";
 import type { Answer } from "../../src/extension/commands/multiStep.ts";
+import type { MethodName } from "../../src/extension/commands/runFileText.ts";
 import { type RunState, runStates } from "../../src/protocol/panelProtocol.ts";
 import { checkRunFile } from "../../src/protocol/runConfig.ts";
+import { runSchema } from "../../src/protocol/runSchema.ts";
 import { UserError } from "../../src/protocol/userError.ts";
 
 const { lowerBatchEdits, withEdits } = await import("../../src/extension/commands/runFileEdits.ts");
@@ -107,6 +109,8 @@ test("New Run writes a run file that is read back as it was asked for, whatever 
         data: `${base}/${data}.jsonl`,
         method: "smt" as const,
         budget: { key: "blocks" as const, value: 7 },
+        size: null,
+        keepZeros: false,
       };
       const text = runFileText(asked, folder, "A comment.", lineEnd);
       const { config, problems } = checkRunFile(text, `${folder}/a.sparse-tuner.yaml`);
@@ -117,8 +121,24 @@ test("New Run writes a run file that is read back as it was asked for, whatever 
       assert.equal(text.includes(base), !inside, "what lies below the folder is written relative to it");
     }),
   );
-  const full = runFileText({ model: "/m", data: "/d.csv", method: "full", budget: { key: "ratio", value: 0.1 } }, "/w", "c", "\n");
-  assert.deepEqual(checkRunFile(full, "/w/a.yaml").config?.method, { name: "full" });
+});
+
+test("New Run writes each method with what was asked of it, and defaults for the rest", () => {
+  const written = (method: MethodName, more: { size?: number; keepZeros?: boolean } = {}) => {
+    const asked = { model: "/m", data: "/d.csv", method, budget: { key: "ratio", value: 0.1 } as const, size: null, keepZeros: false, ...more };
+    const text = runFileText(asked, "/w", "c", "\n");
+    const { config, problems } = checkRunFile(text, "/w/a.yaml");
+    assert.deepEqual(problems, []);
+    return { method: config?.method as Record<string, unknown>, text };
+  };
+  for (const { properties } of runSchema.properties.method.anyOf) assert.equal(written(properties.name.const).method.name, properties.name.const);
+  assert.deepEqual(written("full").method, { name: "full", sparse: "ignore" });
+  assert.equal(written("full", { keepZeros: true }).method.sparse, "keep");
+  assert.match(written("lors").text, /name: lors\n {2}rank: 16\n/);
+  assert.deepEqual([written("lora", { size: 8 }).method.rank, written("lora", { size: 8 }).method.alpha], [8, 16]);
+  assert.deepEqual([written("lors", { size: 64 }).method.rank, written("lors", { size: 64 }).method.alpha], [64, 64]);
+  assert.deepEqual([written("sqft").method.rank, written("sqft").method.alpha], [32, 64]);
+  assert.equal(written("spp", { size: 4 }).method.groups, 4);
 });
 
 test("a lowered batch takes less and trains the same update, as long as there is one to lower", () => {
@@ -266,6 +286,7 @@ test("a memory plan names every class in bytes, full fine-tuning beside it, and 
     cheapestChange: null,
     trainableParameters: 10,
     totalParameters: 1000,
+    warnings: ["The base is pruned, and LoRA fills its zeros."],
   };
   const text = planText(plan, "tune");
   for (const expected of [
@@ -280,6 +301,7 @@ test("a memory plan names every class in bytes, full fine-tuning beside it, and 
     "It fits",
     "Worst case",
     "899 B stay free",
+    "Warning: The base is pruned, and LoRA fills its zeros.",
   ])
     assert.ok(text.includes(expected), `${expected} in\n${text}`);
   const tight = planText({ ...plan, fits: false, availableBytes: 1000, exact: true, cheapestChange: "Lower batchSize to 1." }, "tune");

@@ -99,7 +99,7 @@ export const seen = {
 };
 
 /** What the editor would be set to. */
-export const state = { trusted: true, folders: [] as string[], settings: {} as Record<string, unknown> };
+export const state = { trusted: true, folders: [] as string[], settings: {} as Record<string, unknown>, panel: null as object | null };
 
 const nothing = () => new Disposable(() => undefined);
 /** An object whose unknown members are functions that return something to dispose of. */
@@ -130,6 +130,7 @@ export const window = loose({
   activeTextEditor: undefined,
   createOutputChannel: () => loose({}),
   createStatusBarItem: () => loose({}),
+  createWebviewPanel: () => state.panel ?? loose({}),
   createTreeView(id: string) {
     seen.treeViews.add(id);
     return loose({ visible: false });

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { Value } from "typebox/value";
 import { type FormView, fromPanelSchemas } from "../../src/protocol/panelProtocol.ts";
 import { parseRunFile } from "../../src/protocol/runConfig.ts";
-import { scoreNames, selectionScopes } from "../../src/protocol/runSchema.ts";
+import { runSchema, scoreNames, selectionScopes } from "../../src/protocol/runSchema.ts";
 import {
   budgetKeyOf,
   chosenTargets,
@@ -18,11 +18,16 @@ import {
   targetsEntry,
   valueAt,
 } from "../../webview/panel/formEdits.ts";
-import { fieldGroups, projections, ratioSteps } from "../../webview/panel/formFields.ts";
+import { budgetKeys, fieldGroups, methodNames, projections, ratioSteps } from "../../webview/panel/formFields.ts";
+import { methodChoice } from "../../webview/panel/methodTexts.ts";
+import { comparable, entryOf, keyOf, shownText } from "../../webview/panel/typedEntries.ts";
 
 const count = { integer: true, emptyIsNull: false };
 const fields = fieldGroups.flatMap((group) => group.fields);
-const config = parseRunFile("model: m\ndata: { train: t.jsonl }\n", "/run.sparse-tuner.yaml");
+const configOf = (method: string) => parseRunFile(`model: m\ndata: { train: t.jsonl }\nmethod: ${method}\n`, "/run.sparse-tuner.yaml");
+/** A configuration in which the field's key stands: of its first method, quantised where that is what it is about. */
+const configWith = ({ methods, path }: (typeof fields)[number]) =>
+  configOf(`{ name: ${methods?.[0] ?? "smt"}${path.startsWith("method.quantize.") ? ", quantize: { groupSize: 128 }" : ""} }`);
 
 /** The edit message is one that the host accepts. */
 function accepted(changes: FormChange[]): void {
@@ -30,19 +35,42 @@ function accepted(changes: FormChange[]): void {
 }
 
 test("every field names a key that a run file has", () => {
-  for (const { path } of fields) assert.notEqual(valueAt(config, path), undefined, path);
+  for (const field of fields) assert.notEqual(valueAt(configWith(field), field.path), undefined, field.path);
   assert.equal(new Set(fields.map(({ path }) => path)).size, fields.length);
+});
+
+/** Keys of a method as its schema has them, those of inner mappings by their paths. */
+function keysOf(method: string): string[] {
+  const { properties } = runSchema.properties.method.anyOf.find((branch) => branch.properties.name.const === method) ?? { properties: {} };
+  return Object.keys(properties).flatMap((key) => {
+    if (key === "warmup") return ["method.warmup.steps", "method.warmup.update"];
+    return key === "quantize" ? ["method.quantize.groupSize"] : [`method.${key}`];
+  });
+}
+
+test("each method shows exactly its own fields", () => {
+  assert.deepEqual([...methodNames].sort(), runSchema.properties.method.anyOf.map(({ properties }) => String(properties.name.const)).sort());
+  for (const method of methodNames) {
+    const shown = fields.filter(({ path, methods }) => path.startsWith("method.") && (!methods || methods.includes(method)));
+    const keys = shown.flatMap(({ path, entry }) => (entry.kind === "budget" ? budgetKeys.map((key) => `method.${key}`) : [path]));
+    assert.deepEqual(keys.sort(), keysOf(method).sort(), method);
+    assert.ok(methodChoice(method).startsWith(`${method}: `), "the choice begins with the run file's own word");
+  }
 });
 
 test("every choice is one that a run file takes, and its default is among them", () => {
   const known: Record<string, readonly string[]> = { "method.score": scoreNames, "method.selection": selectionScopes };
-  for (const { path, entry } of fields) {
+  for (const field of fields) {
+    const { path, entry, methods } = field;
     if (entry.kind !== "choice") continue;
-    assert.ok(entry.choices.includes(valueAt(config, path) as string), `default of ${path}`);
+    assert.ok(entry.choices.includes(valueAt(configWith(field), path) as string), `default of ${path}`);
     if (known[path]) assert.deepEqual(entry.choices, known[path]);
     for (const choice of entry.choices) {
-      const [top, key] = path.split(".");
-      const inner = key ? `{ ${top === "method" ? "name: smt, " : ""}${key}: ${choice} }` : String(choice);
+      const [top, ...keys] = path.split(".");
+      const inner = keys.reduceRight((value, key, depth) => {
+        const name = top === "method" && depth === 0 ? `name: ${methods?.[0]}, ` : "";
+        return `{ ${name}${key}: ${value} }`;
+      }, String(choice));
       assert.doesNotThrow(
         () => parseRunFile(`model: m\ndata: { train: t.jsonl }\n${top}: ${inner}\n`, "/run.sparse-tuner.yaml"),
         `${path}: ${choice}`,
@@ -76,6 +104,45 @@ test("keys that exclude each other change in one edit", () => {
   assert.deepEqual(numberEntry("train.steps", "9", count, ["train.epochs"]), [{ path: ["train", "epochs"] }, { path: ["train", "steps"], value: 9 }]);
   assert.deepEqual(numberEntry("method.blocks", "12", count, ["method.blocks"]), [{ path: ["method", "blocks"], value: 12 }]);
   accepted(changes ?? []);
+});
+
+const fieldOf = (path: string) => fields.find((field) => field.path === path) as (typeof fields)[number];
+
+test("a list of ranks is whole numbers with commas between; nothing means that none are drawn", () => {
+  const field = fieldOf("method.neuralSearch");
+  const entered = (text: string) => entryOf(field, text, { values: {}, given: [] });
+  assert.deepEqual(entered("32, 24,16"), { changes: [setKey("method.neuralSearch", [32, 24, 16])], value: [32, 24, 16] });
+  assert.deepEqual(entered(" "), { changes: [removeKey("method.neuralSearch")], value: undefined });
+  for (const text of ["32 24", "32,", "32, x", "1.5", ","]) assert.equal(entered(text), null, text);
+  assert.equal(shownText(field, [32, 24]), "32, 24");
+  assert.equal(shownText(field, null), "");
+  accepted(entered("32, 24")?.changes ?? []);
+});
+
+test("ranks of some matrices change one by one, whatever their names hold", () => {
+  const field = fieldOf("method.ranks");
+  const ranks = { q_proj: 8, "model.layers.3.self_attn.v_proj": 4 };
+  const entered = (text: string) => entryOf(field, text, { values: { method: { ranks } }, given: [] });
+  assert.equal(shownText(field, ranks), "q_proj: 8, model.layers.3.self_attn.v_proj: 4");
+  assert.deepEqual(entered(shownText(field, ranks)), { changes: [], value: ranks });
+  assert.deepEqual(entered("model.layers.3.self_attn.v_proj: 2, o_proj:6")?.changes, [
+    { path: ["method", "ranks", "model.layers.3.self_attn.v_proj"], value: 2 },
+    { path: ["method", "ranks", "o_proj"], value: 6 },
+    { path: ["method", "ranks", "q_proj"] },
+  ]);
+  assert.deepEqual(entered(""), { changes: [{ path: ["method", "ranks"] }], value: undefined });
+  for (const text of ["q_proj", "q_proj: ", "q_proj: 8,", "q_proj: 8, q_proj: 9", "q_proj: 1.5", "q_proj 8", ": 8"])
+    assert.equal(entered(text), null, text);
+  accepted(entered("model.layers.3.self_attn.v_proj: 2")?.changes ?? []);
+  assert.deepEqual(comparable(field, { b: 1, a: 2 }), comparable(field, { a: 2, b: 1 }));
+});
+
+test("a 4-bit base goes with its whole section", () => {
+  const field = fieldOf("method.quantize.groupSize");
+  assert.equal(keyOf(field), "method.quantize");
+  const form = { values: {}, given: [] };
+  assert.deepEqual(entryOf(field, "64", form), { changes: [{ path: ["method", "quantize", "groupSize"], value: 64 }], value: 64 });
+  assert.deepEqual(entryOf(field, "", form), { changes: [{ path: ["method", "quantize"] }], value: undefined });
 });
 
 test("an empty path takes its key out where there is a default, and else is left to be refused", () => {

@@ -7,9 +7,11 @@ import { panelActions, type RunView, runStates } from "../../src/protocol/panelP
 import { applyFrame, emptyHeatmap } from "../../webview/panel/heatmap/model.ts";
 import { exactText, numberText, valueText } from "../../webview/panel/heatmap/numberText.ts";
 import { cellSentence, cellText, emptyText, missingText, sourceText } from "../../webview/panel/heatmap/texts.ts";
+import { choosesBlocks, methodOf } from "../../webview/panel/methodTexts.ts";
 import { actionText, durationText, progressOf, progressText, runStatus } from "../../webview/panel/runStatus.ts";
 import { percentText, pieSlices, projectionText, shownProjections, slicePath } from "../../webview/panel/shares.ts";
-import { initialState } from "../../webview/panel/store.ts";
+import { initialState, type PanelState } from "../../webview/panel/store.ts";
+import { shareText, zerosOf, zerosSentence } from "../../webview/panel/zeros.ts";
 import { setStrings, t } from "../../webview/strings.ts";
 import { readableOn } from "../../webview/themeColors.ts";
 import { llamaGrids, magnitudesFrame, scoresFrame, selectionFrame } from "./heatmapFrames.ts";
@@ -23,6 +25,7 @@ const run: RunView = {
   step: 25,
   totalSteps: 100,
   warmup: null,
+  initialising: null,
   loss: null,
   remainingMs: null,
   failure: null,
@@ -155,6 +158,44 @@ test("the heatmap says which step it shows, or why it shows none", () => {
   assert.match(emptyText(initialState), /Start the run/);
   assert.match(emptyText({ ...initialState, run }), /Waiting/);
   assert.match(emptyText({ ...initialState, run: { ...run, state: "finished" } }), /kept no scores/);
+});
+
+test("a method without blocks says so, by its name, as a draft and as a run", () => {
+  const form = (name: string): PanelState["form"] => ({ file: "a", editable: true, values: { method: { name } }, given: [], problems: [] });
+  assert.match(emptyText({ ...initialState, run: { ...run, state: "draft" }, form: form("lora") }), /^LoRA trains adapters/);
+  assert.match(emptyText({ ...initialState, run: { ...run, state: "draft" }, form: form("full") }), /^Full fine-tuning/);
+  assert.match(emptyText({ ...initialState, run: { ...run, state: "draft" }, form: form("smt") }), /^Start the run/);
+  assert.equal(choosesBlocks({ started: null, form: form("spp") }), false);
+  assert.equal(choosesBlocks({ started: null, form: null }), true, "what is not known may have some");
+  const started = { kind: "started", method: "lors" } as PanelState["started"];
+  assert.equal(methodOf({ started, form: form("smt") }), "lors", "what runs counts, not what its file says now");
+  assert.ok(!runStatus({ ...run, state: "finished" }, "", false).actions.includes("inspect"));
+  assert.ok(runStatus({ ...run, state: "finished" }, "").actions.includes("inspect"));
+});
+
+test("before its first step LoRS says how far it is with the gradient's main directions", () => {
+  const preparing = { ...run, initialising: { done: 12, of: 32 } };
+  assert.notEqual(runStatus(preparing, "").label, runStatus(run, "").label);
+  assert.equal(progressOf(preparing), 0.375);
+  assert.equal(progressText(preparing), "Looking for the gradient's main directions: 12 of 32");
+});
+
+test("zeros are told as they were measured, and one that is lost is told with its number", () => {
+  const event = (step: number, zeros: number, lost: number, byLayer: number[]) =>
+    ({ sequence: 1, timeMs: 1, kind: "sparsity", step, zeros, entries: 200, lost, byLayer }) as const;
+  assert.equal(zerosOf([]), null);
+  const flat = zerosOf([event(0, 100, 0, [0.5, 0.5]), event(10, 100, 0, [0.5, 0.5])]);
+  assert.deepEqual([flat?.share, flat?.lost, flat?.step], [0.5, 0, 10]);
+  assert.match(zerosSentence(flat!), /^Every zero .* at step 10\.$/);
+  const lost = zerosOf([event(0, 100, 0, [0.5, 0.5]), event(10, 97, 3, [0.5, 0.47])]);
+  assert.deepEqual(lost?.layers[1], { share: 0.47, baseShare: 0.5 });
+  assert.deepEqual(
+    lost?.measured.map((one) => one.lost),
+    [0, 3],
+  );
+  assert.match(zerosSentence(lost!), /^3 zeros .* at step 10\.$/);
+  assert.equal(zerosOf([event(0, 0, 0, [])])?.share, 0);
+  assert.deepEqual([0, 1, 0.5, 1e-6, 0.9999999].map(shareText), ["0.00 %", "100.00 %", "50.00 %", "< 0.01 %", "> 99.99 %"]);
 });
 
 test("shares: Q, K and V always, others when they hold any; the pie is a whole circle", () => {

@@ -4,7 +4,7 @@
 export const longestContent = 1 << 26;
 
 /** `<run>-<what>.<extension>` of letters that every file system takes; a run whose name has none of them is `run`. */
-export function exportName(runName: string, what: string, extension: "csv" | "png"): string {
+export function exportName(runName: string, what: string, extension: "csv" | "png" | "svg"): string {
   const plain = runName
     .replace(/[^A-Za-z0-9._-]+/g, "-")
     .replace(/^[-.]+|[-.]+$/g, "")

@@ -36,11 +36,11 @@ export function removeKey(path: string): FormChange {
 export function numberEntry(
   path: string,
   text: string,
-  kind: { integer: boolean; emptyIsNull: boolean },
+  kind: { integer: boolean; emptyIsNull: boolean; section?: string },
   given: readonly string[],
 ): FormChange[] | null {
   const trimmed = text.trim();
-  if (trimmed === "") return [kind.emptyIsNull ? setKey(path, null) : removeKey(path)];
+  if (trimmed === "") return [kind.emptyIsNull ? setKey(path, null) : removeKey(kind.section ?? path)];
   const number = parseNumber(trimmed);
   if (number === null || (kind.integer && !Number.isSafeInteger(number))) return null;
   return [...rivals(path, given), setKey(path, number)];
@@ -58,13 +58,49 @@ export function pathEntry(path: string, text: string, hasDefault: boolean): Form
   return [text.trim() === "" && hasDefault ? removeKey(path) : setKey(path, text.trim())];
 }
 
+/** What an entry of whole numbers with commas between means; an empty one takes the key out. Null when it is none. */
+export function numbersEntry(path: string, text: string): FormChange[] | null {
+  if (text.trim() === "") return [removeKey(path)];
+  const numbers = text.split(",").map((part) => parseNumber(part.trim()));
+  return numbers.every((number): number is number => number !== null && Number.isSafeInteger(number)) ? [setKey(path, numbers)] : null;
+}
+
+/** A mapping of names to ranks as its field shows it. */
+export function ranksText(value: unknown): string {
+  return rankEntries(value)
+    .map(([name, rank]) => `${name}: ${valueText(rank)}`)
+    .join(", ");
+}
+
+/** What an entry such as `q_proj: 8, v_proj: 32` means for the mapping that is there: one change for each name that differs. Null when it is none. */
+export function ranksEntry(path: string, text: string, value: unknown): { changes: FormChange[]; ranks: Record<string, number> } | null {
+  const ranks = new Map<string, number>();
+  for (const part of text.trim() === "" ? [] : text.split(",")) {
+    const [, name, number] = /^\s*([^\s:,]{1,100})\s*:\s*(\d+)\s*$/.exec(part) ?? [];
+    const rank = Number(number);
+    if (name === undefined || ranks.has(name) || !Number.isSafeInteger(rank)) return null;
+    ranks.set(name, rank);
+  }
+  const wanted = Object.fromEntries(ranks);
+  if (ranks.size === 0) return { changes: [removeKey(path)], ranks: wanted };
+  const before = new Map(rankEntries(value));
+  const key = (name: string) => [...path.split("."), name];
+  const set = [...ranks].filter(([name, rank]) => before.get(name) !== rank).map(([name, rank]): FormChange => ({ path: key(name), value: rank }));
+  const gone = [...before.keys()].filter((name) => !ranks.has(name)).map((name): FormChange => ({ path: key(name) }));
+  return { changes: [...set, ...gone], ranks: wanted };
+}
+
+function rankEntries(value: unknown): [string, unknown][] {
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? Object.entries(value) : [];
+}
+
 /** Which of the budget's keys is in force. */
 export function budgetKeyOf(form: Pick<FormView, "values" | "given">): BudgetKey {
   const given = budgetKeys.find((key) => form.given.includes(`method.${key}`) && (valueAt(form.values, `method.${key}`) ?? null) !== null);
   return given ?? budgetKeys.find((key) => (valueAt(form.values, `method.${key}`) ?? null) !== null) ?? "ratio";
 }
 
-/** The projections that are chosen from, and what else `method.targets` names. `auto` is all projections. */
+/** The projections that are named, and what else `method.targets` names. `auto` is all projections. */
 export function chosenTargets(value: unknown): { projections: string[]; others: string[] } {
   if (!Array.isArray(value)) return { projections: [...projections], others: [] };
   const names = value.map(String);

@@ -7,9 +7,11 @@ import type { FormView, FromPanel } from "../../src/protocol/panelProtocol.ts";
 import { createButton, createDropdown, createTextField, setChoice } from "../controls.ts";
 import { send } from "../host.ts";
 import { t } from "../strings.ts";
-import { EntrySync, type FormChange, numberEntry, pathEntry, removeKey, setKey, valueAt, valueText } from "./formEdits.ts";
+import { EntrySync, type FormChange, removeKey, setKey, valueAt, valueText } from "./formEdits.ts";
 import { type Field, methodNames } from "./formFields.ts";
 import { FormRow } from "./formRow.ts";
+import { methodChoice } from "./methodTexts.ts";
+import { comparable, entryOf, entryProblem, keyOf, shownText } from "./typedEntries.ts";
 
 /** A field on the screen. */
 export interface FormField {
@@ -53,7 +55,7 @@ export function createField(field: Field): FormField {
   return typedField(field);
 }
 
-function choiceParser(choices: readonly (string | number)[]): (text: string) => FormChange["value"] {
+function choiceParser(choices: readonly (string | number | boolean)[]): (text: string) => FormChange["value"] {
   return (text) => choices.find((choice) => String(choice) === text) ?? text;
 }
 
@@ -62,7 +64,8 @@ function choiceField(field: Field, choices: readonly string[], parse: (text: str
   const row = new FormRow(field.path, field.label(), field.hint?.() ?? "", () => sendEdit([removeKey(field.path)]));
   const dropdown = createDropdown(
     field.label(),
-    choices.map((value) => ({ value, text: choiceText(field, value) })),
+    // The run file's own words; methods also have a name.
+    choices.map((value) => ({ value, text: field.entry.kind === "method" ? methodChoice(value) : value })),
     (text) => {
       const value = parse(text);
       sync.sent(value, performance.now());
@@ -84,15 +87,10 @@ function choiceField(field: Field, choices: readonly string[], parse: (text: str
   };
 }
 
-/** The run file's own word; methods also have a name. */
-function choiceText(field: Field, value: string): string {
-  if (field.entry.kind !== "method") return value;
-  return value === "smt" ? t("smt: Sparse Matrix Tuning") : t("full: full fine-tuning");
-}
-
 function typedField(field: Field): FormField {
+  const key = keyOf(field);
   const sync = new EntrySync();
-  const row = new FormRow(field.path, field.label(), field.hint?.() ?? "", () => sendEdit([removeKey(field.path)]));
+  const row = new FormRow(field.path, field.label(), field.hint?.() ?? "", () => sendEdit([removeKey(key)]));
   const control = createTextField(field.label());
   const browse = field.entry.kind === "path" ? browseButton(field) : null;
   row.add(browse ? [control, browse] : [control], [control]);
@@ -100,15 +98,15 @@ function typedField(field: Field): FormField {
   let written = "";
   whenTyped(control, (done) => {
     if (!form?.editable || control.value === written) return;
-    const changes = entryOf(field, control.value, form.given);
-    row.setEntryProblem(changes ? "" : numberProblem(field));
+    const entry = entryOf(field, control.value, form);
+    row.setEntryProblem(entry ? "" : entryProblem(field));
     // An empty field on its way to another number is not yet a wish for the default.
-    if (!changes || (!done && changes.at(-1)?.value === undefined)) return;
-    const value = changes.at(-1)?.value;
-    if (value !== undefined) sync.sent(value, performance.now());
+    if (!entry || (!done && entry.value === undefined)) return;
+    const { changes, value } = entry;
+    if (value !== undefined) sync.sent(comparable(field, value), performance.now());
     else sync.forget();
-    // A default that is taken back is none: the file does not change, so no answer comes.
-    if (value === undefined && !form.given.includes(field.path)) return show(form);
+    // What is entered as it stands, or a default that is taken back, changes nothing in the file, so no answer comes.
+    if (changes.length === 0 || (value === undefined && !form.given.includes(key))) return show(form);
     written = control.value;
     sendEdit(changes);
   });
@@ -118,24 +116,14 @@ function typedField(field: Field): FormField {
     control.readOnly = !next.editable;
     if (browse) browse.hidden = !next.editable;
     if (!next.editable) sync.forget();
-    if (sync.accepts(value, document.activeElement === control, performance.now())) {
-      written = valueText(value);
+    if (sync.accepts(comparable(field, value), document.activeElement === control, performance.now())) {
+      written = shownText(field, value);
       control.value = written;
       row.setEntryProblem("");
     }
-    row.show(next.given.includes(field.path), next.editable && field.hasDefault, problemText(next, [field.path]));
+    row.show(next.given.includes(key), next.editable && field.hasDefault, problemText(next, [key]));
   };
-  return { element: row.element, paths: [field.path], show };
-}
-
-function entryOf(field: Field, text: string, given: readonly string[]): FormChange[] | null {
-  return field.entry.kind === "number" ? numberEntry(field.path, text, field.entry, given) : pathEntry(field.path, text, field.hasDefault);
-}
-
-function numberProblem(field: Field): string {
-  return field.entry.kind === "number" && field.entry.integer
-    ? t("This is no whole number: the run file stays as it is.")
-    : t("This is no number: the run file stays as it is.");
+  return { element: row.element, paths: [key], show };
 }
 
 function browseButton(field: Field): HTMLElement {

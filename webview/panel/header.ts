@@ -8,6 +8,7 @@ import { element, oncePerFrame, setText } from "../element.ts";
 import { send } from "../host.ts";
 import { t } from "../strings.ts";
 import { formatCount } from "./byteUnits.ts";
+import { choosesBlocks } from "./methodTexts.ts";
 import { actionText, durationText, progressOf, progressText, runStatus } from "./runStatus.ts";
 import type { PanelState, Store } from "./store.ts";
 
@@ -29,7 +30,7 @@ export function mountHeader(container: HTMLElement, store: Store): void {
   const draw = oncePerFrame(() => {
     const { run, pauseReason } = store.state;
     if (!run) return;
-    const status = runStatus(run, pauseReason);
+    const status = runStatus(run, pauseReason, choosesBlocks(store.state));
     setText(name, run.name);
     name.title = run.name;
     setText(badge, status.label);
@@ -45,7 +46,7 @@ export function mountHeader(container: HTMLElement, store: Store): void {
   });
   draw();
   store.subscribe((_, changed) => {
-    if (changed === "run" || changed === "hydrate" || changed === "events") draw();
+    if (changed === "run" || changed === "hydrate" || changed === "events" || changed === "form") draw();
   });
 }
 

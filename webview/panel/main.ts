@@ -14,6 +14,7 @@ import { mountNotices } from "./notices.ts";
 import { mountPlan } from "./planView.ts";
 import { mountQkvShare } from "./qkvShare.ts";
 import { mountRunForm } from "./runForm.ts";
+import { mountSparsityMeter } from "./sparsityMeter.ts";
 import { Store } from "./store.ts";
 import "./panel.css";
 
@@ -23,6 +24,7 @@ type Mount = (container: HTMLElement, store: Store) => void;
 const parts: readonly { name: string; mount: Mount }[] = [
   { name: "heatmap", mount: mountHeatmap },
   { name: "share", mount: mountQkvShare },
+  { name: "sparsity", mount: mountSparsityMeter },
   { name: "loss", mount: mountLossChart },
   { name: "memory", mount: mountMemoryChart },
   { name: "notices", mount: mountNotices },
@@ -30,7 +32,7 @@ const parts: readonly { name: string; mount: Mount }[] = [
   { name: "form", mount: mountRunForm },
 ];
 /** And for a run file that was not started: first what can be decided, then what will be seen. */
-const draftOrder = ["form", "plan", "heatmap", "share", "loss", "memory", "notices"];
+const draftOrder = ["form", "plan", "heatmap", "share", "sparsity", "loss", "memory", "notices"];
 const problemCharacters = 10_000;
 
 const store = new Store();

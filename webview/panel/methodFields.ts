@@ -1,6 +1,6 @@
 /**
  * The two fields of the method that are more than one control: how much is trained (three keys that exclude each other, one of them with a slider), and which
- * matrices blocks are chosen from.
+ * matrices it is about.
  */
 import { createCheckbox, createDropdown, createSlider, createTextField, setChoice } from "../controls.ts";
 import { element } from "../element.ts";
@@ -142,7 +142,7 @@ export function targetsField(field: Field): FormField {
       const before = valueAt(form.values, field.path);
       if (chosenTargets(before).projections.includes(projection) === chosen) return;
       const changes = targetsEntry(before, projection, chosen);
-      row.setEntryProblem(changes ? "" : t("At least one kind of matrix has to be chosen from: the run file stays as it is."));
+      row.setEntryProblem(changes ? "" : t("At least one kind of matrix has to be named: the run file stays as it is."));
       if (changes) sendEdit(changes);
     }),
   );

@@ -32,6 +32,8 @@ export function mountNotices(container: HTMLElement, store: Store): void {
     section.dataset.skippedSteps = String(skipped);
     empty.hidden = notices.length > 0;
     list.replaceChildren(...groups.slice(0, listed).map(item));
+    // It scrolls when it is long; nothing in it takes the focus for the keyboard.
+    list.tabIndex = notices.length > 0 ? 0 : -1;
     const older = groups.length > listed ? t("Older ones, in the run folder's events.jsonl: {0}.", groups.length - listed) : "";
     const left = skipped > 0 ? t("Updates left out because a number was not finite: {0}.", skipped) : "";
     more.textContent = [left, older].filter(Boolean).join(" ");

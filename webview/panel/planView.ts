@@ -12,6 +12,7 @@ import { t } from "../strings.ts";
 import { onThemeChange, readTheme, type Theme } from "../theme.ts";
 import { exactCount, formatBytes, formatCount, formatPercent } from "./byteUnits.ts";
 import { memoryClassColor, memoryClassName } from "./memoryWords.ts";
+import { methodName, methodOf } from "./methodTexts.ts";
 import { actionText } from "./runStatus.ts";
 import type { PanelState, Store } from "./store.ts";
 
@@ -26,7 +27,7 @@ export function mountPlan(container: HTMLElement, store: Store): void {
   let written = "";
   let theme = readTheme();
   const show = (state: PanelState) => {
-    const now = JSON.stringify([state.plan, theme.series, state.run?.state === "restricted"]);
+    const now = JSON.stringify([state.plan, theme.series, state.run?.state === "restricted", methodOf(state)]);
     if (now === written) return;
     written = now;
     section.dataset.plan = state.plan.kind;
@@ -34,7 +35,7 @@ export function mountPlan(container: HTMLElement, store: Store): void {
     body.replaceChildren(...content(state, theme));
   };
   store.subscribe((state, changed) => {
-    if (changed === "plan" || changed === "hydrate" || changed === "run") show(state);
+    if (changed === "plan" || changed === "hydrate" || changed === "run" || changed === "form") show(state);
   });
   onThemeChange((changed) => {
     theme = changed;
@@ -43,10 +44,11 @@ export function mountPlan(container: HTMLElement, store: Store): void {
   show(store.state);
 }
 
-function content({ plan, run }: PanelState, theme: Theme): HTMLElement[] {
+function content(state: PanelState, theme: Theme): HTMLElement[] {
+  const { plan, run } = state;
   switch (plan.kind) {
     case "plan":
-      return planned(plan.plan, theme);
+      return planned(plan.plan, methodOf(state), theme);
     case "problem":
       return problem(plan.failure);
     case "planning":
@@ -72,12 +74,12 @@ function problem(failure: Failure): HTMLElement[] {
   return [element("div", { "data-code": code }, sentence, element("p", { class: "muted" }, action), open)];
 }
 
-function planned(plan: Plan, theme: Theme): HTMLElement[] {
+function planned(plan: Plan, method: string | null, theme: Theme): HTMLElement[] {
   const most = Math.max(plan.peakBytes, plan.fullFineTuning.peakBytes, plan.fits ? 0 : plan.availableBytes, 1);
   const verdict = paragraph(plan.fits ? "plan-verdict fits" : "plan-verdict too-large", verdictText(plan));
   verdict.dataset.fits = String(plan.fits);
   verdict.title = t("{0} bytes are available", exactCount(plan.availableBytes));
-  const parts: HTMLElement[] = [verdict];
+  const parts: HTMLElement[] = [verdict, ...plan.warnings.map((warning) => warningOf(warning, method))];
   if (plan.cheapestChange) parts.push(paragraph("plan-change", t("Cheapest change: {0}", plan.cheapestChange)));
   if (!plan.exact) parts.push(paragraph("muted plan-worst-case", t("Worst case until the blocks are chosen.")));
   const shown = memoryClasses.filter((name) => plan.bytesByClass[name] + plan.fullFineTuning.bytesByClass[name] > 0);
@@ -88,6 +90,12 @@ function planned(plan: Plan, theme: Theme): HTMLElement[] {
     facts(plan),
   );
   return parts;
+}
+
+/** What would come of the run otherwise than one may expect; the core's own sentence behind the method's name. */
+function warningOf(warning: string, method: string | null): HTMLElement {
+  const name = method === null ? t("Warning") : t("Warning for {0}", methodName(method));
+  return element("p", { class: "plan-warning", role: "note" }, element("strong", {}, name), " ", element("bdi", {}, warning));
 }
 
 function verdictText({ fits, peakBytes, availableBytes, device }: Plan): string {

@@ -7,6 +7,8 @@ import { element, oncePerFrame, setText, svgElement } from "../element.ts";
 import { t } from "../strings.ts";
 import { onThemeChange, readTheme, type Theme } from "../theme.ts";
 import { readableOn } from "../themeColors.ts";
+import { chosenTargets, valueAt } from "./formEdits.ts";
+import { isAdapter, methodOf } from "./methodTexts.ts";
 import { percentText, pieSlices, projectionColor, projectionText, shownProjections, slicePath } from "./shares.ts";
 import type { PanelState, Store } from "./store.ts";
 
@@ -29,9 +31,8 @@ export function mountQkvShare(container: HTMLElement, store: Store): void {
   let drawn: { selection: Selection | null; theme: Theme } | null = null;
   let theme = readTheme();
   const draw = oncePerFrame(() => {
-    const { selection, started } = store.state;
-    const trainsAll = started?.method === "full";
-    setText(empty, trainsAll ? t("Full fine-tuning trains every block; there is no share to show.") : t("No blocks chosen yet."));
+    const { selection } = store.state;
+    setText(empty, emptyText(store.state));
     empty.hidden = selection !== null;
     full.hidden = selection === null;
     if (!selection || (drawn?.selection === selection && drawn.theme === theme)) return;
@@ -51,12 +52,22 @@ export function mountQkvShare(container: HTMLElement, store: Store): void {
   });
   draw();
   store.subscribe((_, changed) => {
-    if (changed === "hydrate" || changed === "events") draw();
+    if (changed === "hydrate" || changed === "events" || changed === "form") draw();
   });
   onThemeChange((next) => {
     theme = next;
     draw();
   });
+}
+
+/** Why there is no share. */
+function emptyText(state: PanelState): string {
+  const method = methodOf(state);
+  if (method === "full") return t("Full fine-tuning trains every block; there is no share to show.");
+  if (method === null || !isAdapter(method)) return t("No blocks chosen yet.");
+  const targets = chosenTargets(valueAt(state.form?.values, "method.targets"));
+  const names = [...targets.projections, ...targets.others].map(projectionText).join(", ");
+  return t("Blocks are not chosen: each of these matrices has an adapter in every layer: {0}.", names);
 }
 
 function colorOf(projection: string, theme: Theme): string {

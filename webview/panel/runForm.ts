@@ -63,9 +63,11 @@ class RunForm {
     const form = this.#shown;
     if (!form) return;
     const method = valueAt(form.values, "method.name");
+    this.element.dataset.method = String(method);
     for (const { field, control } of this.#fields) {
-      control.element.hidden = field.method !== undefined && field.method !== method;
-      control.show(form);
+      control.element.hidden = field.methods !== undefined && !field.methods.some((name) => name === method);
+      // Another method's key has no value here.
+      if (!control.element.hidden) control.show(form);
     }
   }
 

@@ -18,12 +18,13 @@ export interface RunStatus {
   progress: boolean;
 }
 
-/** `pauseReason`: of the newest `paused` event. */
-export function runStatus(run: RunView, pauseReason: string): RunStatus {
+/** `pauseReason`: of the newest `paused` event. `choosesBlocks`: whether there are blocks to inspect. */
+export function runStatus(run: RunView, pauseReason: string, choosesBlocks = true): RunStatus {
   const { label, sentence, tone, actions, progress } = statusOf(run, pauseReason);
+  const missing: PanelAction[] = choosesBlocks ? [] : ["inspect"];
   // A run that was never saved anywhere has no log and nothing to report on.
-  const offered = run.runFolder === null ? actions.filter((action) => action !== "showLog" && action !== "copyReport") : actions;
-  return { label, sentence, tone, actions: offered, progress };
+  if (run.runFolder === null) missing.push("showLog", "copyReport");
+  return { label, sentence, tone, actions: actions.filter((action) => !missing.includes(action)), progress };
 }
 
 function statusOf(run: RunView, pauseReason: string): RunStatus {
@@ -36,6 +37,8 @@ function statusOf(run: RunView, pauseReason: string): RunStatus {
     case "opening":
       return status(t("Opening"), t("Model and data are being read."), "busy", ["stop", "showLog"], false);
     case "running":
+      if (run.initialising)
+        return status(t("Preparing"), t("LoRS looks for the gradient's main directions before its first step."), "busy", ["pause", "stop"]);
       return run.warmup
         ? status(t("Warm-up"), t("Blocks are being scored; the best are chosen when the warm-up ends."), "busy", ["pause", "stop"])
         : status(t("Running"), t("The run is training."), "busy", ["pause", "stop", "inspect"]);
@@ -151,13 +154,15 @@ export function actionText(action: PanelAction): string {
 }
 
 /** How far a run is, from 0 to 1; null where it is not known. */
-export function progressOf({ step, totalSteps, warmup, state }: RunView): number | null {
+export function progressOf({ step, totalSteps, warmup, initialising, state }: RunView): number | null {
   if (state === "finished") return 1;
+  if (initialising) return initialising.of > 0 ? Math.min(1, initialising.done / initialising.of) : null;
   if (warmup) return warmup.of > 0 ? Math.min(1, warmup.step / warmup.of) : null;
   return totalSteps > 0 ? Math.min(1, step / totalSteps) : null;
 }
 
-export function progressText({ step, totalSteps, warmup }: RunView): string {
+export function progressText({ step, totalSteps, warmup, initialising }: RunView): string {
+  if (initialising) return t("Looking for the gradient's main directions: {0} of {1}", initialising.done, initialising.of);
   if (warmup) return t("Warm-up step {0} of {1}", warmup.step, warmup.of);
   return totalSteps > 0 ? t("Step {0} of {1}", step, totalSteps) : "";
 }

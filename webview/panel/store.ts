@@ -43,6 +43,8 @@ export interface PanelState {
   selections: readonly EventOf<"selection">[];
   /** The newest of them. */
   selection: EventOf<"selection"> | null;
+  /** What was measured of a pruned base's zeros, oldest first; empty where the run has no such base. */
+  sparsities: readonly EventOf<"sparsity">[];
   /** Why the run waits, when it does: the reason of the newest `paused` event. */
   pauseReason: string;
   heatmap: HeatmapModel;
@@ -59,6 +61,7 @@ const noEvents = {
   notices: [],
   selections: [],
   selection: null,
+  sparsities: [],
   pauseReason: "",
 } satisfies Partial<PanelState>;
 
@@ -114,6 +117,7 @@ function withPlainEvents(state: PanelState, events: readonly RunEvent[]): PanelS
     return [];
   });
   const selections = [...state.selections, ...of("selection")];
+  const sparsities = of("sparsity");
   return {
     ...state,
     started: of("started").at(-1) ?? state.started,
@@ -126,6 +130,7 @@ function withPlainEvents(state: PanelState, events: readonly RunEvent[]): PanelS
     notices: notices.length > 0 ? [...state.notices, ...notices] : state.notices,
     selections,
     selection: selections.at(-1) ?? null,
+    sparsities: sparsities.length > 0 ? [...state.sparsities, ...sparsities] : state.sparsities,
     pauseReason: of("paused").at(-1)?.reason ?? state.pauseReason,
   };
 }
@@ -151,6 +156,7 @@ function withoutStepsAfter(state: PanelState, fromStep: number): PanelState {
     notices: notices.filter((notice) => (notice.step ?? Number.NEGATIVE_INFINITY) <= fromStep),
     selections,
     selection: selections.at(-1) ?? null,
+    sparsities: state.sparsities.filter((event) => event.step <= fromStep),
     pauseReason: "",
     heatmap: withoutFramesAfter(state.heatmap, fromStep),
   };

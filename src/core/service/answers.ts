@@ -1,22 +1,30 @@
 /**
  * What the service answers to each request: the same code as behind the command line, given plain data and giving plain data. It knows no connection.
- * The rule to keep: parameters have been checked by their schemas before they come here; nothing is written but by `export`, where it was told to.
+ * The rule to keep: parameters have been checked by their schemas before they come here; nothing is written but by `export` and `prune`, where they were
+ * told to.
  */
 import { access } from "node:fs/promises";
 import path from "node:path";
+import type { TaskName } from "../../protocol/evaluationTasks.ts";
+import type { PruningProgress } from "../../protocol/pruning.ts";
 import { parseRunFile } from "../../protocol/runConfig.ts";
 import type { ServiceParams, ServiceRequest, ServiceResults } from "../../protocol/serviceProtocol.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { RunBlocks } from "../blocks/runBlocks.ts";
 import { examine } from "../commands/doctor.ts";
 import { evaluateOn } from "../commands/evaluate.ts";
+import { evaluateTasksOn, type OnTaskProgress } from "../commands/evaluateTasks.ts";
 import { exportResult } from "../commands/export.ts";
 import { generateText } from "../commands/generate.ts";
 import { planRun } from "../commands/plan.ts";
 import { documentsOf, previewRun } from "../commands/preview.ts";
+import { pruneModel } from "../pruning/prune.ts";
 import { analyze } from "./analysis.ts";
 import { describeModel } from "./describeModel.ts";
 import { describeTensors, readTensorWindow } from "./tensorFiles.ts";
+
+/** How far a long answer is, is said no oftener. */
+const progressMs = 200;
 
 /** Who asks, as far as answers need it. */
 export interface Asker {
@@ -28,6 +36,8 @@ export interface Asker {
   /** The payload of a `values` frame that came before. Throws UserError `service/no-values`. */
   takeValues(id: number): Float32Array;
   generated(stream: number, text: string): void;
+  evaluating(stream: number, task: TaskName, done: number, of: number): void;
+  pruning(stream: number, progress: PruningProgress): void;
 }
 
 type Answers = { [Name in ServiceRequest]: (parameters: ServiceParams[Name], asker: Asker) => Promise<ServiceResults[Name]> };
@@ -105,6 +115,20 @@ export const answers: Answers = {
     return { loss, perplexity, tokens, rows, notes };
   },
 
+  async evaluateTasks({ stream, ...request }, { evaluating, signal }) {
+    let notes: string[] = [];
+    const onNotes = (found: readonly string[]) => {
+      notes = [...found];
+    };
+    let saidMs = Number.NEGATIVE_INFINITY;
+    const onProgress: OnTaskProgress = (task, done, of) => {
+      if (done > 0 && done < of && performance.now() - saidMs < progressMs) return;
+      saidMs = performance.now();
+      evaluating(stream, task, done, of);
+    };
+    return { results: await evaluateTasksOn(request, { onNotes, onProgress, signal }), notes };
+  },
+
   async generate({ stream, ...request }, { generated, signal }) {
     let notes: string[] = [];
     const onNotes = (found: readonly string[]) => {
@@ -117,6 +141,11 @@ export const answers: Answers = {
   async export(request, { signal }) {
     await exportResult(request, signal);
     return { folder: path.resolve(request.to) };
+  },
+
+  prune({ stream, sequenceLength, ...request }, { pruning, signal }) {
+    const length = sequenceLength === null ? {} : { sequenceLength };
+    return pruneModel({ ...request, ...length, device: "auto", threads: "auto" }, (progress) => pruning(stream, progress), signal);
   },
 
   doctor: async ({ folder }) => examine(await existingFolder(folder)),

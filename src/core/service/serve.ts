@@ -123,6 +123,8 @@ class Service {
         return values;
       },
       generated: (stream, text) => void this.#connection.sendNotification("generated", { stream, text }).catch(() => undefined),
+      evaluating: (stream, task, done, of) => void this.#connection.sendNotification("evaluating", { stream, task, done, of }).catch(() => undefined),
+      pruning: (stream, progress) => void this.#connection.sendNotification("pruning", { stream, progress }).catch(() => undefined),
     };
   }
 }

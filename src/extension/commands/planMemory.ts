@@ -52,6 +52,7 @@ export function planText(plan: Plan, name: string): string {
   const parts = [
     `# ${vscode.l10n.t("Memory plan of {0}", name)}`,
     fitText(plan),
+    ...plan.warnings.map((warning) => vscode.l10n.t("Warning: {0}", warning)),
     table([head(""), ...rows(formatBytes)]),
     [
       vscode.l10n.t("- Device: {0}", plan.device),

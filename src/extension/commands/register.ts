@@ -4,10 +4,12 @@
  */
 import * as vscode from "vscode";
 import type { PanelAction } from "../../protocol/panelProtocol.ts";
+import { compareCommands } from "../compare/compareCommands.ts";
 import { type CommandName, commandId, commandNames } from "../contributions.ts";
 import { openPlace, reportError } from "../failures.ts";
 import { runFileProblems } from "../files/runFileDocument.ts";
 import type { PanelTarget } from "../panel/panelParts.ts";
+import { pruneCommands } from "../prune/pruneModel.ts";
 import { demoCommand } from "./demo.ts";
 import { doctorCommand } from "./doctor.ts";
 import { inspectCommands } from "./inspect.ts";
@@ -31,6 +33,8 @@ export function commandHandlers(parts: ShellParts, refresh: () => Promise<void>)
     ...inspectCommands(parts),
     ...useModel(parts),
     ...tryModelCommand(parts),
+    ...pruneCommands(parts),
+    ...compareCommands(parts),
     ...doctorCommand(parts),
     ...logAndReport(parts),
     ...demoCommand(parts),
@@ -41,9 +45,9 @@ export function commandHandlers(parts: ShellParts, refresh: () => Promise<void>)
 /** A command that fails shows why, and is answered with undefined: nobody who gave it by hand reads an exception. */
 export function registerCommands(handlers: Handlers<CommandName>, parts: ShellParts): vscode.Disposable {
   const registered = commandNames.map((name) =>
-    vscode.commands.registerCommand(commandId(name), async (argument?: unknown) => {
+    vscode.commands.registerCommand(commandId(name), async (argument?: unknown, all?: unknown) => {
       try {
-        return await handlers[name](argument);
+        return await handlers[name](argument, all);
       } catch (error) {
         const target = targetOf(argument) ?? parts.panels.active ?? undefined;
         void reportError(error, parts.log, parts.perform, target);

@@ -47,12 +47,12 @@ function runFileOf({ runFolder, runFile }: PanelTarget): vscode.Uri {
 }
 
 /** In the operating system's file manager; where VS Code runs on another machine than its window, in the explorer. */
-async function reveal(uri: vscode.Uri): Promise<void> {
+export async function reveal(uri: vscode.Uri): Promise<void> {
   const elsewhere = vscode.env.remoteName !== undefined || vscode.env.uiKind === vscode.UIKind.Web;
   if (!elsewhere) return void (await vscode.commands.executeCommand("revealFileInOS", uri));
   if (vscode.workspace.getWorkspaceFolder(uri)) return void (await vscode.commands.executeCommand("revealInExplorer", uri));
   const copy = vscode.l10n.t("Copy Path");
-  if ((await vscode.window.showInformationMessage(vscode.l10n.t("The run lies in {0}.", uri.fsPath), copy)) === copy)
+  if ((await vscode.window.showInformationMessage(vscode.l10n.t("It lies in {0}.", uri.fsPath), copy)) === copy)
     await vscode.env.clipboard.writeText(uri.fsPath);
 }
 

@@ -1,6 +1,7 @@
 /** What commands and views are made of, given by the extension's entry. Types only. */
 import type * as vscode from "vscode";
 import type { Failure, PanelAction } from "../../protocol/panelProtocol.ts";
+import type { ComparePanels } from "../compare/comparePanels.ts";
 import type { CommandName } from "../contributions.ts";
 import type { BlockInspectors } from "../inspector/blockInspector.ts";
 import type { Log } from "../log.ts";
@@ -20,6 +21,7 @@ export interface ShellParts {
   service: ServiceClient;
   panels: TrainingPanels;
   inspectors: BlockInspectors;
+  compare: ComparePanels;
   /** Runs and run files of this window. */
   known: KnownRuns;
   targets: Targets;
@@ -31,6 +33,9 @@ export interface ShellParts {
   fail(failure: Failure, target: PanelTarget): Promise<void>;
 }
 
-/** What a command does. Its argument comes from a menu, a button or another extension, and is looked at before it is believed. */
-export type Handler = (argument?: unknown) => Promise<unknown>;
+/**
+ * What a command does. Its argument comes from a menu, a button or another extension, and is looked at before it is believed; `all` are the rows that are
+ * selected in a view, where the menu was theirs.
+ */
+export type Handler = (argument?: unknown, all?: unknown) => Promise<unknown>;
 export type Handlers<Names extends CommandName> = Record<Names, Handler>;

@@ -4,9 +4,10 @@
  */
 import * as vscode from "vscode";
 import { shortName } from "../views/runText.ts";
+import { cancellable } from "./cancellable.ts";
 import { askAll, back, inputStep, pickStep, type Step } from "./multiStep.ts";
 import type { Handlers, ShellParts } from "./shellParts.ts";
-import { cancellable, configOf } from "./useModel.ts";
+import { configOf } from "./useModel.ts";
 
 /** Text that came is shown this often at most; a document redraws with each change. */
 const showMs = 60;

@@ -89,14 +89,16 @@ function withConsequences(text: string, changes: FormEdit[]): FormEdit[] {
   return result;
 }
 
-/** Keys that the old method knows and the new one does not go; keys that nobody knows stay, and stay reported. */
+/**
+ * A key stays where it means the same in both methods, with the same default; the old method's other keys go, so that the new one's defaults hold. Keys that
+ * nobody knows stay, and stay reported.
+ */
 function renaming(present: Record<string, unknown>, name: NonNullable<FormEdit["value"]>): FormEdit[] {
-  const keysOf = (method: unknown): string[] => {
-    const branch = runSchema.properties.method.anyOf.find(({ properties }) => properties.name.const === method);
-    return Object.keys(branch?.properties ?? {});
-  };
-  const known = keysOf(name);
-  const stale = known.length === 0 ? [] : keysOf(present.name).filter((key) => key in present && !known.includes(key));
+  const keysOf = (method: unknown): Record<string, unknown> =>
+    runSchema.properties.method.anyOf.find(({ properties }) => properties.name.const === method)?.properties ?? {};
+  const [before, after] = [keysOf(present.name ?? "smt"), keysOf(name)];
+  if (Object.keys(after).length === 0) return [{ path: ["method", "name"], value: name }];
+  const stale = Object.keys(before).filter((key) => key !== "name" && key in present && !isDeepStrictEqual(before[key], after[key]));
   return [{ path: ["method", "name"], value: name }, ...stale.map((key) => ({ path: ["method", key] }))];
 }
 

@@ -4,7 +4,7 @@
  */
 import * as vscode from "vscode";
 
-/** Descriptions by the key's path; a key that is not here is described by the schema's English. */
+/** Descriptions by the key's path, or by its id (`method[lors].alpha`) where it is another thing in one method; a key that is not here is described in English. */
 export function keyDescriptions(): Record<string, string> {
   return {
     model: vscode.l10n.t("Folder of a Hugging Face model: config.json, tokenizer.json, safetensors."),
@@ -16,19 +16,36 @@ export function keyDescriptions(): Record<string, string> {
     "data.maxRows": vscode.l10n.t("Use at most this many training rows; null uses all."),
     "data.trainOnPrompt": vscode.l10n.t("Count prompt tokens in the loss, not only the response."),
     "data.packing": vscode.l10n.t("Put several documents into one row; attention never crosses from one to another."),
-    method: vscode.l10n.t("What is trained: method.name is smt or full."),
-    "method.name": vscode.l10n.t("What is trained: method.name is smt or full."),
+    method: vscode.l10n.t("What is trained: method.name is smt, full, lors, lora, dora, spp or sqft."),
+    "method.name": vscode.l10n.t("What is trained: method.name is smt, full, lors, lora, dora, spp or sqft."),
     "method.ratio": vscode.l10n.t("Share of the model's 2-D parameters to train; 0.0084 where neither blocks nor trainableParameters is given."),
     "method.blocks": vscode.l10n.t("Number of blocks to train, instead of ratio."),
     "method.trainableParameters": vscode.l10n.t("Number of parameters to train, instead of ratio."),
     "method.blockSize": vscode.l10n.t("Side of a block; auto is the largest power of two up to 256 that divides every target."),
-    "method.targets": vscode.l10n.t("Matrices to choose from: auto is q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj."),
+    "method[smt].targets": vscode.l10n.t("Matrices to choose from: auto is q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj."),
     "method.score": vscode.l10n.t("What makes a block important."),
     "method.selection": vscode.l10n.t("Rank blocks over the whole model, per matrix, or per kind of matrix; or take the blocks of a selection.json."),
     "method.warmup": vscode.l10n.t("How blocks are scored before training."),
     "method.warmup.steps": vscode.l10n.t("Micro-batches, or updates, that score the blocks before they are chosen."),
     "method.warmup.update": vscode.l10n.t("Train the whole model during the warm-up, as the paper does; needs full fine-tuning's memory."),
     "method.reselectEvery": vscode.l10n.t("Choose the blocks anew every so many updates; null keeps the first choice."),
+    "method.sparse": vscode.l10n.t("keep: weights that are zero stay zero, for a pruned model."),
+    "method.rank": vscode.l10n.t("Rank of each adapter."),
+    "method.alpha": vscode.l10n.t("The adapter counts alpha / rank times."),
+    "method[lors].alpha": vscode.l10n.t("The adapter counts alpha / √rank times."),
+    "method.targets": vscode.l10n.t("Matrices that get an adapter: auto is q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj."),
+    "method.gradient": vscode.l10n.t("ste: the paper's straight-through gradient, cheap; exact: the mask counts in backward too."),
+    "method.init": vscode.l10n.t("Start of B: the main directions of the gradient, or random."),
+    "method.initSamples": vscode.l10n.t("Training rows whose gradient gradientSvd looks at."),
+    "method.dropout": vscode.l10n.t("Share of the adapter's inputs that is dropped."),
+    "method.rankStabilized": vscode.l10n.t("Scale by alpha / √rank instead of alpha / rank."),
+    "method.ranks": vscode.l10n.t("Another rank for some matrices: by kind (q_proj) or by name (model.layers.3.self_attn.q_proj)."),
+    "method.normGradient": vscode.l10n.t("Whether the row norms' gradient counts."),
+    "method.groups": vscode.l10n.t("Groups of rows that share scales; must divide each target's rows."),
+    "method.scaling": vscode.l10n.t("The adapter counts so many times."),
+    "method.neuralSearch": vscode.l10n.t("Ranks that each layer draws from at each step, such as [32, 24, 16]; null always uses rank."),
+    "method.quantize": vscode.l10n.t("Train against a base of 4-bit weights, quantised in groups; null leaves it as it is."),
+    "method.quantize.groupSize": vscode.l10n.t("Input columns of a group."),
     train: vscode.l10n.t("How it is trained."),
     "train.steps": vscode.l10n.t("Updates after the warm-up; 500 where epochs is not given."),
     "train.epochs": vscode.l10n.t("Passes over the training data, instead of steps."),

@@ -6,7 +6,11 @@ import type { KeyInfo, ValueForm } from "./runFileSchema.ts";
 /** One sentence in the display language. */
 export function descriptionOf(key: KeyInfo): string {
   const known = keyDescriptions();
-  return Object.hasOwn(known, key.path) ? known[key.path] : key.description;
+  // A matrix's own rank is described by the mapping it stands in.
+  return (
+    [key.id, key.path, key.path.replace(/^(method\.ranks)\..+$/, "$1")].map((name) => known[name]).find((text) => text !== undefined) ??
+    key.description
+  );
 }
 
 /** What a key is and takes, for a hover and beside a completion. */

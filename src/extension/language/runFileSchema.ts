@@ -14,6 +14,8 @@ export type ValueForm =
 export interface KeyInfo {
   /** Joined by dots. */
   path: string;
+  /** The path, told apart from the same key of another method: `method[lora].rank`. */
+  id: string;
   name: string;
   /** English. */
   description: string;
@@ -45,6 +47,8 @@ const usualTargets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_p
 /** The JSON Schema keywords that matter to an editor. */
 interface Schema {
   type?: string;
+  /** Of a mapping with any keys. */
+  patternProperties?: Record<string, Schema>;
   description?: string;
   default?: unknown;
   const?: unknown;
@@ -61,16 +65,19 @@ interface Schema {
 /** The keys that the mapping at a path may hold, in the schema's order; null where no mapping belongs. `values` are the file's: they say which method it is. */
 export function keysOf(path: readonly string[], values: unknown): KeyInfo[] | null {
   const properties = propertiesOf(schemaAt(path, values), valueAt(values, path));
-  return properties && Object.entries(properties).map(([name, schema]) => infoOf([...path, name], schema));
+  return properties && Object.entries(properties).map(([name, schema]) => infoOf([...path, name], schema, values));
 }
 
-/** What is known of a key; null for an unknown one. A step that is a number is a list's item. */
+/** What is known of a key; null for an unknown one. A step that is a number is a list's item. Of a mapping with any keys, every key is known. */
 export function keyAt(path: readonly (string | number)[], values: unknown): KeyInfo | null {
   const last = path.at(-1);
   if (typeof last === "number") return itemOf(keyAt(path.slice(0, -1), values));
   const steps = path.filter((step): step is string => typeof step === "string");
   if (steps.length < path.length) return null;
-  return keysOf(steps.slice(0, -1), values)?.find(({ name }) => name === last) ?? null;
+  const known = keysOf(steps.slice(0, -1), values)?.find(({ name }) => name === last);
+  if (known) return known;
+  const any = anyKeyOf(schemaAt(steps.slice(0, -1), values));
+  return any && last !== undefined ? infoOf(steps, any, values) : null;
 }
 
 export function fileChoiceOf(key: KeyInfo): FileChoice | null {
@@ -80,28 +87,43 @@ export function fileChoiceOf(key: KeyInfo): FileChoice | null {
 /** An item of a list, as far as more is known of it than of the list. */
 function itemOf(list: KeyInfo | null): KeyInfo | null {
   if (list?.path !== "method.targets") return null;
-  const { path, name, description } = list;
-  return { path, name, description, defaultValue: "auto", forms: [{ kind: "words", words: usualTargets }] };
+  const { path, id, name, description } = list;
+  return { path, id, name, description, defaultValue: "auto", forms: [{ kind: "words", words: usualTargets }] };
 }
 
 function schemaAt(path: readonly string[], values: unknown): Schema | undefined {
   return path.reduce<Schema | undefined>((schema, key, depth) => {
     const properties = propertiesOf(schema, valueAt(values, path.slice(0, depth)));
-    return properties && Object.hasOwn(properties, key) ? properties[key] : undefined;
+    return properties && Object.hasOwn(properties, key) ? properties[key] : (anyKeyOf(schema) ?? undefined);
   }, runSchema as Schema);
 }
 
-/** Of mappings told apart by `name` those of the one that is named, else of the first; its `name` may be any of them. */
+/** Of mappings told apart by `name` those of the one that is named, else of the first; its `name` may be any of them. Of a mapping or null the mapping's. */
 function propertiesOf(schema: Schema | undefined, value: unknown): Record<string, Schema> | null {
   const branches = schema?.anyOf?.filter(({ properties }) => properties?.name) ?? [];
-  if (branches.length === 0) return schema?.properties ?? null;
+  const any = anyKeyOf(schema);
+  if (any) return Object.fromEntries(usualTargets.map((name) => [name, any]));
+  if (branches.length === 0) return schema?.properties ?? schema?.anyOf?.find(({ properties }) => properties)?.properties ?? null;
   const { properties } = branches.find((branch) => branch.properties?.name.const === (value as { name?: unknown } | null)?.name) ?? branches[0];
   return { ...properties, name: { enum: branches.map((branch) => branch.properties?.name.const), description: schema?.description } };
 }
 
-function infoOf(path: readonly string[], schema: Schema): KeyInfo {
-  const info: KeyInfo = { path: path.join("."), name: path.at(-1) ?? "", description: schema.description ?? "", forms: formsOf(schema) };
+/** What any key of a mapping holds whose keys are free: the ranks of matrices. Null for any other mapping. */
+function anyKeyOf(schema: Schema | undefined): Schema | null {
+  const pattern = Object.values(schema?.patternProperties ?? {})[0];
+  return pattern ? { description: schema?.description, ...pattern } : null;
+}
+
+function infoOf(path: readonly string[], schema: Schema, values: unknown): KeyInfo {
+  const id = path.join(".").replace(/^method\.(?!name$)/, `method[${methodOf(values)}].`);
+  const info: KeyInfo = { path: path.join("."), id, name: path.at(-1) ?? "", description: schema.description ?? "", forms: formsOf(schema) };
   return "default" in schema ? { ...info, defaultValue: schema.default } : info;
+}
+
+/** The method whose keys are meant: the one that is named, else the first. */
+function methodOf(values: unknown): string {
+  const names = runSchema.properties.method.anyOf.map(({ properties }) => properties.name.const);
+  return names.find((name) => name === valueAt(values, ["method", "name"])) ?? names[0];
 }
 
 function formsOf(schema: Schema): ValueForm[] {

@@ -59,6 +59,7 @@ export class DraftSubject implements PanelSubject {
       step: 0,
       totalSteps: 0,
       warmup: null,
+      initialising: null,
       loss: null,
       remainingMs: null,
       failure: null,

@@ -6,7 +6,7 @@ import { randomBytes } from "node:crypto";
 import * as vscode from "vscode";
 
 /** Programs under dist/webview. */
-export type WebviewProgram = "panel" | "inspector" | "tensors";
+export type WebviewProgram = "panel" | "inspector" | "tensors" | "compare" | "prune";
 
 /** The UI toolkit adds empty style elements; this is the hash of nothing. */
 const emptyStyle = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='";

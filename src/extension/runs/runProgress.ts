@@ -14,6 +14,7 @@ export class RunProgress {
   step = 0;
   totalSteps = 0;
   warmup: { step: number; of: number } | null = null;
+  initialising: { done: number; of: number } | null = null;
   loss: number | null = null;
   /** How the newest process on the run ended; null while none has, or when it went without a word. */
   outcome: "finished" | "stopped" | "failed" | null = null;
@@ -34,6 +35,7 @@ export class RunProgress {
         this.#goOn();
         this.step = Math.max(0, event.fromStep);
         this.warmup = null;
+        this.initialising = null;
         this.#breakOff();
         return;
       case "warmup":
@@ -45,6 +47,12 @@ export class RunProgress {
         return;
       case "selection":
         this.warmup = null;
+        return;
+      case "initialising":
+        this.#goOn();
+        this.initialising = event.done < event.of ? { done: event.done, of: event.of } : null;
+        this.position = `initialising ${event.done}`;
+        this.#breakOff();
         return;
       case "step":
         this.loss = event.loss;
@@ -73,7 +81,7 @@ export class RunProgress {
 
   /** Time to the end at the pace of the last steps; null while that is unknown. */
   get remainingMs(): number | null {
-    if (this.warmup || this.#intervalsMs.length < 3 || this.totalSteps === 0) return null;
+    if (this.warmup || this.initialising || this.#intervalsMs.length < 3 || this.totalSteps === 0) return null;
     const mean = this.#intervalsMs.reduce((sum, ms) => sum + ms, 0) / this.#intervalsMs.length;
     return Math.round(Math.max(0, this.totalSteps - this.step) * mean);
   }
@@ -81,6 +89,7 @@ export class RunProgress {
   #stepDone({ step, timeMs }: { step: number; timeMs: number }): void {
     this.#goOn();
     this.warmup = null;
+    this.initialising = null;
     this.step = step;
     this.position = `step ${step}`;
     if (this.#lastStep?.step === step - 1 && timeMs >= this.#lastStep.timeMs) {
@@ -104,6 +113,7 @@ export class RunProgress {
   #end(outcome: "finished" | "stopped" | "failed"): void {
     this.outcome = outcome;
     this.warmup = null;
+    this.initialising = null;
     this.#breakOff();
   }
 }

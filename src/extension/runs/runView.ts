@@ -33,6 +33,7 @@ export function runView(facts: RunFacts): RunView {
     step: progress.step,
     totalSteps,
     warmup: isLiveState(state) ? progress.warmup : null,
+    initialising: isLiveState(state) ? progress.initialising : null,
     loss: progress.loss,
     remainingMs: state === "running" ? progress.remainingMs : null,
     failure: state === "finished" ? null : (facts.failure ?? (state === "failed" ? progress.failure : null)),

@@ -5,14 +5,15 @@
  * that crashed costs what it was asked and nothing else.
  */
 import type { HeatmapFrame } from "../../protocol/panelProtocol.ts";
-import type { ServiceParams, ServiceRequest, ServiceResults } from "../../protocol/serviceProtocol.ts";
+import type { PruningProgress } from "../../protocol/pruning.ts";
+import type { ServiceNotifications, ServiceParams, ServiceRequest, ServiceResults } from "../../protocol/serviceProtocol.ts";
 import { UserError } from "../../protocol/userError.ts";
 import type { BlockValues } from "../coreClient.ts";
 import type { CoreProgram } from "../startCore.ts";
 import { ServiceProcess } from "./serviceProcess.ts";
 
 /** These load models or copy them; they get a process of their own. */
-const longRequests: readonly ServiceRequest[] = ["evaluate", "generate", "export"];
+const longRequests: readonly ServiceRequest[] = ["evaluate", "evaluateTasks", "generate", "export", "prune"];
 
 export interface ServiceOptions {
   /** Asked at each start of a process. Throws UserError, which the request then fails with. */
@@ -22,17 +23,21 @@ export interface ServiceOptions {
   idleMs?: number;
 }
 
+type OnNotification = ServiceProcess["onNotification"];
+/** A notification without its stream's number. */
+type Said<Name extends keyof ServiceNotifications> = Omit<ServiceNotifications[Name], "stream">;
+
 /** A process that is there when it is needed. */
 class Lane {
   readonly #options: Required<ServiceOptions>;
-  readonly #onGenerated: (stream: number, text: string) => void;
+  readonly #onNotification: OnNotification;
   #process: Promise<ServiceProcess> | null = null;
   #asked = 0;
   #timer: NodeJS.Timeout | null = null;
 
-  constructor(options: Required<ServiceOptions>, onGenerated: (stream: number, text: string) => void) {
+  constructor(options: Required<ServiceOptions>, onNotification: OnNotification) {
     this.#options = options;
-    this.#onGenerated = onGenerated;
+    this.#onNotification = onNotification;
   }
 
   /** Does something with the process, started if it is not there. */
@@ -70,7 +75,7 @@ class Lane {
 
   async #start(): Promise<ServiceProcess> {
     const process = new ServiceProcess(await this.#options.program(), this.#options.log);
-    process.onGenerated = this.#onGenerated;
+    process.onNotification = this.#onNotification;
     return process;
   }
 
@@ -83,7 +88,8 @@ class Lane {
 export class ServiceClient {
   readonly #quick: Lane;
   readonly #long: Lane;
-  readonly #texts = new Map<number, (text: string) => void>();
+  /** Who listens to the notifications of a request, by their stream. */
+  readonly #listeners = new Map<number, (said: never) => void>();
   /** Frames of a heatmap do not say whose they are: one is asked for at a time. */
   #lastHeatmap: Promise<unknown> = Promise.resolve();
   #streams = 0;
@@ -91,9 +97,9 @@ export class ServiceClient {
 
   constructor(options: ServiceOptions) {
     const complete = { idleMs: 60_000, ...options };
-    const onGenerated = (stream: number, text: string) => this.#texts.get(stream)?.(text);
-    this.#quick = new Lane(complete, onGenerated);
-    this.#long = new Lane(complete, onGenerated);
+    const onNotification: OnNotification = (_, said) => this.#listeners.get(said.stream)?.(said as never);
+    this.#quick = new Lane(complete, onNotification);
+    this.#long = new Lane(complete, onNotification);
   }
 
   /** Asks one thing. `signal` gives up: the promise rejects at once with `service/cancelled`, and the service stops as soon as it can. */
@@ -139,17 +145,49 @@ export class ServiceClient {
   }
 
   /** Continues a prompt; `onText` gets the text as it comes. */
-  async generate(
+  generate(
     parameters: Omit<ServiceParams["generate"], "stream">,
     onText: (text: string) => void,
     options: { signal?: AbortSignal } = {},
   ): Promise<ServiceResults["generate"]> {
+    return this.#streaming<"generated", "generate">(
+      ({ text }) => onText(text),
+      (stream) => this.request("generate", { ...parameters, stream }, options),
+    );
+  }
+
+  /** Judges a model by test sets; `onProgress` gets every report of how far it is. */
+  evaluateTasks(
+    parameters: Omit<ServiceParams["evaluateTasks"], "stream">,
+    onProgress: (progress: Said<"evaluating">) => void,
+    options: { signal?: AbortSignal } = {},
+  ): Promise<ServiceResults["evaluateTasks"]> {
+    return this.#streaming<"evaluating", "evaluateTasks">(onProgress, (stream) => this.request("evaluateTasks", { ...parameters, stream }, options));
+  }
+
+  /** Prunes a model; `onProgress` gets every report of how far it is. */
+  prune(
+    parameters: Omit<ServiceParams["prune"], "stream">,
+    onProgress: (progress: PruningProgress) => void,
+    options: { signal?: AbortSignal } = {},
+  ): Promise<ServiceResults["prune"]> {
+    return this.#streaming<"pruning", "prune">(
+      ({ progress }) => onProgress(progress),
+      (stream) => this.request("prune", { ...parameters, stream }, options),
+    );
+  }
+
+  /** Listens to what a request says under a stream's number, until it is answered. */
+  async #streaming<Name extends keyof ServiceNotifications, Asked extends ServiceRequest>(
+    listen: (said: Said<Name>) => void,
+    ask: (stream: number) => Promise<ServiceResults[Asked]>,
+  ): Promise<ServiceResults[Asked]> {
     const stream = ++this.#streams;
-    this.#texts.set(stream, onText);
+    this.#listeners.set(stream, listen as (said: never) => void);
     try {
-      return await this.request("generate", { ...parameters, stream }, options);
+      return await ask(stream);
     } finally {
-      this.#texts.delete(stream);
+      this.#listeners.delete(stream);
     }
   }
 

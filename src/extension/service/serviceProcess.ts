@@ -20,6 +20,7 @@ import type { Frame } from "../../protocol/frames.ts";
 import type { HeatmapFrame } from "../../protocol/panelProtocol.ts";
 import { RpcChannel } from "../../protocol/rpcChannel.ts";
 import {
+  type ServiceNotifications,
   type ServiceParams,
   type ServiceRequest,
   type ServiceResults,
@@ -39,7 +40,8 @@ const farewellMs = 10_000;
 export class ServiceProcess {
   /** Resolves when the process has gone, with how. */
   readonly ended: Promise<string>;
-  onGenerated: (stream: number, text: string) => void = () => {};
+  /** Told what a long request says while it is answered. */
+  onNotification: <Name extends keyof ServiceNotifications>(name: Name, said: ServiceNotifications[Name]) => void = () => {};
   onHeatmap: (frame: HeatmapFrame) => void = () => {};
   readonly #child: ChildProcessWithoutNullStreams;
   readonly #socket: FrameSocket;
@@ -69,10 +71,11 @@ export class ServiceProcess {
     // A message that cannot be written will have no answer: who waits for it learns that from the end of the process.
     const channel = new RpcChannel((bytes) => this.#socket.sendBytes(bytes).catch(() => void this.#child.kill("SIGKILL")));
     this.#connection = createMessageConnection(channel.reader, channel.writer, { error: log, warn: log, info: () => {}, log: () => {} });
-    this.#connection.onNotification("generated", (parameters: unknown) => {
-      if (Value.Check(serviceNotificationSchemas.generated, parameters)) this.onGenerated(parameters.stream, parameters.text);
-      else log("The service sent a notification that does not fit its schema.");
-    });
+    for (const name of Object.keys(serviceNotificationSchemas) as (keyof ServiceNotifications)[])
+      this.#connection.onNotification(name, (parameters: unknown) => {
+        if (Value.Check(serviceNotificationSchemas[name], parameters)) this.onNotification(name, parameters as ServiceNotifications[typeof name]);
+        else log(`The service sent a notification ${name} that does not fit its schema.`);
+      });
     this.#socket.onFrame = (frame) => this.#onFrame(frame, channel);
     this.#connection.listen();
     void this.#socket.closed.then((reason) => {

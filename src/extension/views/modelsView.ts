@@ -6,6 +6,7 @@ import * as vscode from "vscode";
 import type { ServiceResults } from "../../protocol/serviceProtocol.ts";
 import { formatBytes, formatCount } from "../commands/format.ts";
 import { type ModelPlace, modelPlaces } from "../commands/modelPlaces.ts";
+import { isPruned } from "../commands/newRunMethod.ts";
 import type { ShellParts } from "../commands/shellParts.ts";
 import { toFailure } from "../failures.ts";
 
@@ -17,10 +18,12 @@ export class ModelItem extends vscode.TreeItem {
 
   constructor({ name, folder, source }: ModelPlace, described: Described | null) {
     super(name);
+    const pruned = isPruned(folder);
     this.modelFolder = folder;
-    this.contextValue = described?.supported ? "model" : "otherModel";
+    this.contextValue = [described?.supported ? "model" : "otherModel", ...(pruned ? ["pruned"] : [])].join(" ");
     this.iconPath = new vscode.ThemeIcon(described === null ? "loading~spin" : described.supported ? "symbol-class" : "circle-slash");
     this.description = [
+      ...(pruned ? [vscode.l10n.t("pruned")] : []),
       ...(described === null ? [] : [described.supported ? supportedText(described) : vscode.l10n.t("not supported")]),
       source,
     ].join(" · ");

@@ -93,8 +93,9 @@ export function stateIcon(state: RunState): vscode.ThemeIcon {
   return new vscode.ThemeIcon(icons[state], colour ? new vscode.ThemeColor(colour) : undefined);
 }
 
-/** `45 / 300`, or how far the warm-up is; empty before the first step. */
-export function progressText({ step, totalSteps, warmup }: RunView): string {
+/** `45 / 300`, or how far the warm-up or what comes before the first step is; empty before all of it. */
+export function progressText({ step, totalSteps, warmup, initialising }: RunView): string {
+  if (initialising) return vscode.l10n.t("main directions {0} / {1}", initialising.done, initialising.of);
   if (warmup) return vscode.l10n.t("warm-up {0} / {1}", warmup.step, warmup.of);
   return totalSteps > 0 ? `${step} / ${totalSteps}` : "";
 }

@@ -55,7 +55,7 @@ export class RunsView implements vscode.TreeDataProvider<RunItem> {
 
   constructor(parts: ShellParts) {
     this.#parts = parts;
-    this.#view = vscode.window.createTreeView("sparseTuner.runs", { treeDataProvider: this, showCollapseAll: false });
+    this.#view = vscode.window.createTreeView("sparseTuner.runs", { treeDataProvider: this, showCollapseAll: false, canSelectMany: true });
     const redraw = () => {
       this.#count();
       this.#redraw();

@@ -127,7 +127,7 @@ export function mountHeatmap(container: HTMLElement, store: Store): void {
   };
   take(store.state);
   store.subscribe((state, changed) => {
-    if (changed !== "plan" && changed !== "form" && changed !== "cell") take(state);
+    if (changed !== "plan" && changed !== "cell") take(state);
   });
 }
 

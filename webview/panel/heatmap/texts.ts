@@ -2,6 +2,7 @@
 import type { Cell } from "../../../src/protocol/coreProtocol.ts";
 import type { RunView } from "../../../src/protocol/panelProtocol.ts";
 import { t } from "../../strings.ts";
+import { isAdapter, methodName, methodOf } from "../methodTexts.ts";
 import type { PanelState } from "../store.ts";
 import { type CellPlace, cellOf, type MatrixGrid } from "./grids.ts";
 import type { HeatmapModel } from "./model.ts";
@@ -118,8 +119,12 @@ export function aggregationText(blocksDown: number, blocksAcross: number, mode: 
 }
 
 /** What stands where there is no heatmap, and why. */
-export function emptyText({ run, started }: PanelState): string {
-  if (started?.method === "full") return t("Full fine-tuning trains every block, so there is nothing to choose and no heatmap.");
+export function emptyText(state: PanelState): string {
+  const { run } = state;
+  const method = methodOf(state);
+  if (method === "full") return t("Full fine-tuning trains every block, so there is nothing to choose and no heatmap.");
+  if (method !== null && isAdapter(method))
+    return t("{0} trains adapters beside the frozen matrices: there are no blocks to choose, and so no heatmap.", methodName(method));
   if (!run || run.state === "draft" || run.state === "restricted")
     return t("Start the run to see which blocks matter: the heatmap fills during the warm-up.");
   return isMoving(run) ? t("Waiting for the first scores of the warm-up.") : t("This run has kept no scores and chosen no blocks.");
