@@ -20,6 +20,7 @@ import {
   sizeOf,
   type Tensor,
 } from "../device.ts";
+import * as pruningShapes from "../pruningShapes.ts";
 import * as shapes from "../shapes.ts";
 import { UnsupportedError } from "../unsupported.ts";
 import { openGpu } from "./gpu.ts";
@@ -209,7 +210,7 @@ fn result(row: u32, sum: f32) -> f32 { return sum; }`;
   crossEntropy(losses: Tensor, logits: Tensor, targets: Tensor, scale: number | null): void {
     const { n, V } = shapes.checkCrossEntropy(losses, logits, targets, scale);
     for (const target of this.ints(targets)) if (target >= 0) checkIndex("crossEntropy", "target", target, V);
-    crossEntropy(this.programs, losses, logits, targets, this.#vector("crossEntropy", n), scale, n, V);
+    crossEntropy(this.programs, losses, logits, targets, this.#vector("crossEntropy", 2 * n), scale, n, V);
   }
 
   // Optimizer
@@ -399,15 +400,18 @@ fn result(row: u32, sum: f32) -> f32 { return sum; }`;
 
   // Pruning (SparseGPT)
 
-  async inverseCholesky(_h: Tensor, _diagonal: Tensor, _damping: number, _wide: Tensor | null): Promise<boolean> {
+  async inverseCholesky(h: Tensor, diagonal: Tensor, damping: number, wide: Tensor | null): Promise<boolean> {
+    pruningShapes.checkInverseCholesky(h, diagonal, damping, wide);
     throw new UnsupportedError("inverseCholesky", "any shape");
   }
 
-  mirrorLower(_h: Tensor, _diagonal: Tensor): void {
+  mirrorLower(h: Tensor, diagonal: Tensor): void {
+    pruningShapes.checkMirrorLower(h, diagonal);
     throw new UnsupportedError("mirrorLower", "any shape");
   }
 
-  sparseGptSweep(_w: Tensor, _losses: Tensor, _errors: Tensor, _upper: Tensor, _diagonal: Tensor, _options: SweepOptions): void {
+  sparseGptSweep(w: Tensor, losses: Tensor, errors: Tensor, upper: Tensor, diagonal: Tensor, options: SweepOptions): void {
+    pruningShapes.checkSparseGptSweep(w, losses, errors, upper, diagonal, options);
     throw new UnsupportedError("sparseGptSweep", "any shape");
   }
 }

@@ -4,20 +4,20 @@ import type { Programs } from "../program.ts";
 
 const width = 128;
 
-/** losses (n); with a scale, logits (n, V) f32 become scale·(softmax − onehot). `logSums` (n) f32 is room. */
+/** losses (n); with a scale, logits (n, V) f32 become scale·(softmax − onehot). `sums` (2n) f32 is room for each row's maximum and Σ exp(logit − maximum). */
 export function crossEntropy(
   programs: Programs,
   losses: Tensor,
   logits: Tensor,
   targets: Tensor,
-  logSums: Tensor,
+  sums: Tensor,
   scale: number | null,
   n: number,
   V: number,
 ): void {
   programs.run({
     name: "crossEntropy losses",
-    tensors: { losses, logits, targets, logSums },
+    tensors: { losses, logits, targets, sums },
     params: { V, n },
     wgsl: () => `var<workgroup> partial: array<f32, ${width}>;
 @compute @workgroup_size(${width}) fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -50,7 +50,8 @@ export function crossEntropy(
   if (lane == 0u) {
     // The logarithm is added to the maximum once, so that a loss near zero keeps its digits.
     let spread = log(partial[0]);
-    set_logSums(row, select(largest + spread, nan, broken));
+    set_sums(2u * row, largest);
+    set_sums(2u * row + 1u, select(partial[0], nan, broken));
     let aim = targets(row);
     if (aim >= 0 && broken) { set_losses(row, nan); } else if (aim < 0) { set_losses(row, 0.0); } else { set_losses(row, (largest - logits(row * p.V + u32(aim))) + spread); }
   }
@@ -62,15 +63,15 @@ export function crossEntropy(
     name: "crossEntropy gradient",
     outs: { logits },
     count: n * V,
-    tensors: { targets, logSums },
+    tensors: { targets, sums },
     params: { V, scale: { f32: scale } },
     wgsl: () => `fn value_logits(i: u32) -> f32 {
   let row = i / p.V;
   let aim = targets(row);
   if (aim < 0) { return 0.0; }
-  let logSum = logSums(row);
-  if ((bitcast<u32>(logSum) & 0x7fffffffu) > 0x7f800000u) { return logSum; }
-  let probability = exp(logits(i) - logSum);
+  let total = sums(2u * row + 1u);
+  if ((bitcast<u32>(total) & 0x7fffffffu) > 0x7f800000u) { return total; }
+  let probability = exp(logits(i) - sums(2u * row)) / total; // not through a logarithm, which cards take to few digits
   return p.scale * select(probability, probability - 1.0, i % p.V == u32(aim));
 }`,
   });
