@@ -77,6 +77,8 @@ export async function pruneModel(
   await requireEmptyFolder(options.to);
   const pattern = parsePattern(options.pattern);
   const targets = targetsOf(options.targets);
+  if (options.method === "sparsegpt" && options.device !== "auto" && options.device !== "cpu")
+    throw new UserError("prune/needs-cpu", `SparseGPT does not compute on the ${options.device} device.`, "Use the device cpu, or another method.");
   if (options.calibration === null && options.method !== "magnitude") throw noCalibration(options.method);
   const base = await openModelFolder(options.model);
   try {

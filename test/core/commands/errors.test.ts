@@ -79,7 +79,7 @@ test("all errors of a run file stand at once, each with path and line", () => {
     "bad.yaml:1:1: model is missing",
     "bad.yaml:1:1: modle is not a known key; did you mean model?",
     "bad.yaml:2:36: data.format must be",
-    'bad.yaml:3:17: method.name must be smt or full, not "stm"; did you mean smt?',
+    'bad.yaml:3:17: method.name must be smt, full, lors, lora, dora, spp or sqft, not "stm"; did you mean smt?',
     "bad.yaml:5:14: train.batchSize must be",
   ])
     assert.ok(stderr.includes(line), `${line}\n${stderr}`);

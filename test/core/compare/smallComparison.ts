@@ -1,5 +1,5 @@
 /** A comparison that takes a few seconds, on the bundled model, and what equal comparisons have in common. */
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { stringify } from "yaml";
 import type { ComparisonLine } from "../../../src/protocol/compareResults.ts";
@@ -49,8 +49,10 @@ export function onlyComparison(file: string): string | null {
   }
 }
 
+/** None while nothing was written. */
 export function linesOf(folder: string): ComparisonLine[] {
-  return parseComparisonLines(readFileSync(path.join(folder, "results.jsonl"), "utf8"));
+  const file = path.join(folder, "results.jsonl");
+  return existsSync(file) ? parseComparisonLines(readFileSync(file, "utf8")) : [];
 }
 
 /** Everything of the results that does not depend on the clock. */

@@ -192,7 +192,7 @@ test("what cannot be done is refused by name, the target folder first, and nothi
     [{ calibration: short }, "prune/too-little-text"],
     [{ sequenceLength: 1024 }, "data/sequence-too-long"],
     [{ model: path.join(folder, "nowhere") }, "model/no-folder"],
-    [{ device: "webgpu" }, "device/not-available"],
+    [{ device: "webgpu", method: "sparsegpt" }, "prune/needs-cpu"],
   ];
   for (const [change, code] of refused) {
     const told: PruningProgress[] = [];
