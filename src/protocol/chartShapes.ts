@@ -20,6 +20,13 @@ export function linearTicks(low: number, high: number, pixels: number): number[]
   return ticks;
 }
 
+/** Ticks as texts, all with as many decimals as their distance needs. */
+export function tickTexts(ticks: readonly number[]): string[] {
+  const step = ticks.length > 1 ? Math.abs(ticks[1] - ticks[0]) : Math.abs(ticks[0] ?? 1);
+  const decimals = step > 0 ? Math.min(12, Math.max(0, Math.ceil(-Math.log10(step) - 1e-9))) : 0;
+  return ticks.map((tick) => tick.toFixed(decimals));
+}
+
 /** 1, 2 and 5 times powers of ten within a range; fewer where there is no room. */
 export function logTicks(low: number, high: number, pixels: number): number[] {
   const all = (factors: number[]) => {

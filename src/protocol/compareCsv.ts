@@ -1,5 +1,6 @@
-/** results.csv of a comparison: one row a run, every value unrounded. Pure text; readers of spreadsheets and scripts need nothing else. */
+/** results.csv of a comparison: one row a run, every value unrounded. Pure text. */
 import { allRuns, type ComparisonSummary } from "./compareSummary.ts";
+import { csvLine } from "./csv.ts";
 
 const columns = [
   "run",
@@ -53,16 +54,4 @@ export function comparisonCsv({ points }: ComparisonSummary): string {
     });
   });
   return `${[columns.join(","), ...rows].join("\n")}\n`;
-}
-
-/** A line of CSV. */
-export function csvLine(values: readonly (string | number | boolean | null)[]): string {
-  return values.map(field).join(",");
-}
-
-/** A text that a spreadsheet would take for a formula is quoted with an apostrophe in front. */
-function field(value: string | number | boolean | null): string {
-  if (value === null) return "";
-  const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
-  return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

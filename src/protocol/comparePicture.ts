@@ -4,7 +4,7 @@
  * (a file, a webview, a canvas) gives words, formats and colours.
  * The rules to keep: methods are told apart by shape and name and not by colour alone; what is drawn are measured values, and a point without one is left out.
  */
-import { logTicks, type MarkerName, markerNames, roundTicks } from "./chartShapes.ts";
+import { logTicks, type MarkerName, markerNames, roundTicks, tickTexts } from "./chartShapes.ts";
 import type { ComparisonSummary, PointSummary } from "./compareSummary.ts";
 
 /** A thing to draw. `series`: index of the method's colour; null for what belongs to none. */
@@ -59,6 +59,8 @@ interface Chart {
   value(point: PointSummary): number | null;
   spread(point: PointSummary): number | null;
   format(value: number): string;
+  /** The figures at the axis. */
+  ticks(ticks: readonly number[]): string[];
   /** The axis begins at 0. */
   fromZero: boolean;
   /** Figures are round in powers of it. */
@@ -100,19 +102,21 @@ export function seriesOf({ points }: ComparisonSummary): Series[] {
 }
 
 function lossChart(words: PictureWords): Chart {
-  return { title: words.loss, value: ({ mean }) => mean, spread: ({ spread }) => spread, format: words.formatLoss, fromZero: false, base: 10 };
+  const loss = { value: ({ mean }: PointSummary) => mean, spread: ({ spread }: PointSummary) => spread, format: words.formatLoss, ticks: tickTexts };
+  return { title: words.loss, ...loss, fromZero: false, base: 10 };
 }
 
 function costChart(words: PictureWords, which: "memory" | "seconds"): Chart {
-  if (which === "memory")
-    return { title: words.memory, value: ({ peakBytes }) => peakBytes, spread: () => null, format: words.formatBytes, fromZero: true, base: 1024 };
+  const memory = which === "memory";
+  const format = memory ? words.formatBytes : words.formatSeconds;
   return {
-    title: words.seconds,
-    value: ({ secondsPerStep }) => secondsPerStep,
+    title: memory ? words.memory : words.seconds,
+    value: memory ? ({ peakBytes }) => peakBytes : ({ secondsPerStep }) => secondsPerStep,
     spread: () => null,
-    format: words.formatSeconds,
+    format,
+    ticks: (ticks) => ticks.map(format),
     fromZero: true,
-    base: 10,
+    base: memory ? 1024 : 10,
   };
 }
 
@@ -161,10 +165,11 @@ function drawAxes(
   const bottom = area.top + area.height;
   const right = area.left + area.width;
   const axis = { role: "axis", series: null, dashed: false } as const;
-  for (const tick of scales.yTicks) {
+  const texts = chart.ticks(scales.yTicks);
+  for (const [index, tick] of scales.yTicks.entries()) {
     const y = scales.yOf(tick);
     shapes.push({ kind: "line", x1: area.left, y1: y, x2: right, y2: y, role: "grid", series: null, dashed: false });
-    shapes.push({ kind: "text", x: area.left - 8, y: y + 4, text: chart.format(tick), anchor: "end", role: "tick" });
+    shapes.push({ kind: "text", x: area.left - 8, y: y + 4, text: texts[index], anchor: "end", role: "tick" });
   }
   for (const tick of logTicks(scales.xs[0], scales.xs[1], area.width)) {
     const x = scales.xOf(tick);

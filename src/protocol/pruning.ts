@@ -12,6 +12,16 @@ export type PruningMethod = (typeof pruningMethods)[number];
 /** A share of all weights (0.5), or n:m, such as 2:4: n zeros in every m neighbouring input columns. */
 export const patternText = Type.String({ pattern: "^(0?\\.[0-9]{1,6}|[1-9][0-9]?:[1-9][0-9]?)$" });
 
+/** A pattern as people read it: `2:4`, or `50 %`. */
+export function patternTitle(pattern: string): string {
+  return pattern.includes(":") ? pattern : `${percentOf(pattern)} %`;
+}
+
+/** 50 of `0.5`, without the noise of binary fractions. */
+export function percentOf(share: string): number {
+  return Number((Number(share) * 100).toPrecision(6));
+}
+
 /** One matrix as it was pruned. */
 export const prunedMatrixSchema = Type.Object({
   /** Hugging Face name without `.weight`. */

@@ -158,6 +158,8 @@ test(
     await until("both rows to be selected", async () => (await window.treeRows("Runs").and(window.page.locator(".selected")).count()) === 2);
     await row("all").click({ button: "right" });
     await window.page.getByRole("menuitem", { name: "Compare Runs" }).hover();
+    // What is done to one run is not offered for several.
+    assert.equal(await window.page.getByRole("menuitem", { name: "Duplicate Run" }).count(), 0);
     await window.page.keyboard.press("Enter");
     const frame = await window.frame(title, 60_000);
     assert.equal((await cells(frame, "Runs side by side")).length, 3);
@@ -310,6 +312,11 @@ test(
     execFileSync("rm", [config]);
     await frame.getByText("is no comparison folder any more").waitFor();
     await window.screenshot("compare-gone");
+    // A comparison can be chosen from here; the one that has gone is not among them.
+    await frame.getByRole("button", { name: "Choose another comparison" }).click();
+    await window.quickPickRows.filter({ hasText: "live" }).first().waitFor();
+    assert.equal(await window.quickPickRows.filter({ hasText: "plateau" }).count(), 0);
+    await window.page.keyboard.press("Escape");
     writeFileSync(config, text);
     await frame.locator(".figure svg").waitFor();
     assert.deepEqual(window.policyViolations(), []);

@@ -1,5 +1,4 @@
 /** The packaged extension in the oldest VS Code it supports: it activates, shows its views, and Doctor answers. */
-import assert from "node:assert/strict";
 import { test } from "node:test";
 import { workbenchSession } from "./session.ts";
 import { until } from "./window.ts";
@@ -27,14 +26,8 @@ test(
 test(
   "the palette offers every command that needs no run",
   inWorkbench(async ({ window }) => {
-    const offered = await until("commands", async () => {
-      const found = await window.commandsFor("Sparse Tuner");
-      return found.length > 3 && found;
-    });
-    for (const title of ["New Run", "Run Demo", "Doctor", "Show Log", "Plan Memory"])
-      assert.ok(
-        offered.some((label) => label.includes(title)),
-        `${title} is not among ${offered.join(", ")}`,
-      );
+    // Asked one by one: a long list shows its first rows alone.
+    for (const title of ["New Run", "Run Demo", "Doctor", "Show Log", "Plan Memory", "Prune Model", "Compare Runs"])
+      await until(`${title} in the palette`, async () => (await window.commandsFor(`Sparse Tuner: ${title}`)).includes(`Sparse Tuner: ${title}`));
   }),
 );

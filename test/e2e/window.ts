@@ -79,7 +79,9 @@ export class WorkbenchWindow {
   /** Runs a command of the palette by its full title, e.g. "Sparse Tuner: New Run"; waits until its extension is registered. */
   async runCommand(title: string): Promise<void> {
     const input = this.quickInput.locator("input").first();
-    const row = this.quickPickRows.filter({ has: this.page.getByText(title, { exact: true }) }).first();
+    // The whole label: within a longer one what was typed stands in an element of its own.
+    const whole = new RegExp(`^${title.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}$`);
+    const row = this.quickPickRows.filter({ has: this.page.locator(".label-name").filter({ hasText: whole }) }).first();
     const deadline = performance.now() + patienceMs;
     while (performance.now() < deadline) {
       // An open palette does not take up commands that are registered later: it is closed and opened again.

@@ -3,7 +3,7 @@
  * VS Code.
  */
 import assert from "node:assert/strict";
-import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { after, test } from "node:test";
@@ -84,6 +84,20 @@ test("a change is told soon, and no longer once nobody watches", async () => {
   await until("word to another", () => toldAnother > 0);
   another.dispose();
   assert.equal(told, before);
+});
+
+test("a link in the place of the file that asks for a stop is not followed", { skip: process.platform === "win32" }, async () => {
+  const made = folder("linked");
+  const other = path.join(root, "precious.txt");
+  writeFileSync(other, "precious");
+  symlinkSync(other, path.join(made, "stop.request"));
+  await assert.rejects(requestStop(made));
+  assert.equal(readFileSync(other, "utf8"), "precious");
+});
+
+test("a Node that cannot be started says why", async () => {
+  const file = writeComparison(path.join(root, "no-node"), {});
+  await assert.rejects(createComparison({ ...program, node: path.join(root, "no-such-node") }, file), /ENOENT/);
 });
 
 test("what a core is refused with comes back as it was said", async () => {

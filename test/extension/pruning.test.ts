@@ -10,7 +10,7 @@ import { state, Uri } from "./vscodeStandIn.ts";
 
 const { PruningJob, reportSubject } = await import("../../src/extension/prune/pruningJob.ts");
 const { PrunePanel } = await import("../../src/extension/prune/prunePanel.ts");
-const { patternName, patternText } = await import("../../src/extension/prune/pruneNames.ts");
+const { patternName } = await import("../../src/extension/prune/pruneNames.ts");
 const { toFailure } = await import("../../src/extension/failures.ts");
 type PanelParts = ConstructorParameters<typeof PrunePanel>[1];
 
@@ -99,24 +99,35 @@ function opened(subject: ConstructorParameters<typeof PrunePanel>[0]) {
   const sent: unknown[] = [];
   const warnings: string[] = [];
   const performed: string[] = [];
+  const failures: unknown[] = [];
   const parts = {
     context: { extensionUri: Uri.file("/ext") },
     log: { warn: (line: string) => warnings.push(line), error: () => undefined },
     perform: async (action: string) => void performed.push(action),
+    fail: (error: unknown) => failures.push(error),
   } as unknown as PanelParts;
   let receive: (message: unknown) => void = () => undefined;
   let viewState: () => void = () => undefined;
+  let disposed: () => void = () => undefined;
+  let [closed, visible] = [false, true];
   const webviewPanel = {
-    visible: true,
+    // As in VS Code, nothing can be asked of a closed one.
+    get visible() {
+      assert.ok(!closed, "the panel is closed");
+      return visible;
+    },
     webview: {
       cspSource: "csp",
       html: "",
       asWebviewUri: (file: Uri) => file,
       onDidReceiveMessage: (listener: typeof receive) => (receive = listener),
-      postMessage: async (message: unknown) => sent.push(message),
+      postMessage: async (message: unknown) => {
+        assert.ok(!closed, "the panel is closed");
+        sent.push(message);
+      },
     },
     onDidChangeViewState: (listener: typeof viewState) => (viewState = listener),
-    onDidDispose: () => undefined,
+    onDidDispose: (listener: typeof disposed) => (disposed = listener),
     reveal: () => undefined,
   };
   state.panel = webviewPanel;
@@ -126,14 +137,19 @@ function opened(subject: ConstructorParameters<typeof PrunePanel>[0]) {
     sent,
     warnings,
     performed,
+    failures,
     receive: (message: unknown) => receive(message),
     html: () => webviewPanel.webview.html,
     hide() {
-      webviewPanel.visible = false;
+      visible = false;
       viewState();
     },
+    close() {
+      closed = true;
+      disposed();
+    },
     show() {
-      webviewPanel.visible = true;
+      visible = true;
       viewState();
     },
   };
@@ -164,6 +180,27 @@ test("a view is told everything when it is ready and changes from then on, and n
   assert.deepEqual(view.sent.at(-1), { kind: "ended", view: job.view });
 });
 
+test("a view that says twice that it is ready is told everything once from then on", async () => {
+  const { job, tell } = begun();
+  const view = opened(job);
+  view.receive({ kind: "ready" });
+  view.receive({ kind: "ready" });
+  await settled();
+  const before = view.sent.length;
+  tell(progress);
+  assert.equal(view.sent.length, before + 1);
+});
+
+test("a view that is closed before it could be told anything is left alone", async () => {
+  const { job, tell } = begun();
+  const view = opened(job);
+  view.receive({ kind: "ready" });
+  view.close();
+  await settled();
+  tell(progress);
+  assert.deepEqual([view.sent, view.failures], [[], []]);
+});
+
 test("Cancel ends the job, other buttons are passed on, and what is no message is ignored", async () => {
   const { job } = begun();
   const view = opened(job);
@@ -189,5 +226,4 @@ test("the report of an earlier pruning is shown by the same view", async () => {
 
 test("patterns are named so that every file system takes them", () => {
   assert.deepEqual(["2:4", "4:8", "0.5", "0.625"].map(patternName), ["2of4", "4of8", "50", "62.5"]);
-  assert.deepEqual(["2:4", "0.6"].map(patternText), ["2:4", "60 %"]);
 });

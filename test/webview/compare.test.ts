@@ -152,8 +152,8 @@ test("figures are those of the other views", () => {
     "840 ms",
     "4.2 s",
     "42 s",
-    "3 min 05 s",
-    "2 h 07 min",
+    "3 min 5 s",
+    "2 h 7 min",
     "",
   ]);
   assert.deepEqual([null, 2.34567].map(lossText), ["", "2.3457"]);

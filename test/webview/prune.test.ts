@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Value } from "typebox/value";
 import { fromPruneSchemas, type PruneState, type PruneView, pruneActions } from "../../src/protocol/prunePanelProtocol.ts";
-import type { PrunedMatrix, PruningProgress } from "../../src/protocol/pruning.ts";
+import { type PrunedMatrix, type PruningProgress, patternTitle } from "../../src/protocol/pruning.ts";
 import { csvOf, gridOf, meanError, reduce, sparsityOf, walked } from "../../webview/prune/store.ts";
-import { actionText, errorText, matrixSentence, patternText, stageText, stateText, subjectText } from "../../webview/prune/texts.ts";
+import { actionText, errorText, matrixSentence, stageText, stateText, subjectText } from "../../webview/prune/texts.ts";
 
 const matrix = (layer: number, projection: string, error: number | null = 0.25): PrunedMatrix => ({
   name: `model.layers.${layer}.self_attn.${projection}`,
@@ -107,7 +107,7 @@ test("what is said of a pruning names method, pattern, calibration and stage", (
   assert.equal(subjectText(running), "tiny, by Wanda to 2:4. Calibrated on 8 windows of text.jsonl.");
   const report = { ...running, pattern: "0.5", method: "magnitude" as const, calibration: null };
   assert.equal(subjectText(report), "tiny, by Magnitude to 50 %. Not calibrated.");
-  assert.deepEqual(["0.5", "0.625", ".1", "4:8"].map(patternText), ["50 %", "62.5 %", "10 %", "4:8"]);
+  assert.deepEqual(["0.5", "0.625", ".1", "4:8"].map(patternTitle), ["50 %", "62.5 %", "10 %", "4:8"]);
   assert.match(stageText({ progress: progress(1, []) }), /^Layer 2 of 3/);
   assert.match(stageText({ progress: progress(3, []) }), /^Layer 3 of 3/);
   assert.equal(stageText({ progress: null }), "Starting");

@@ -3,7 +3,7 @@
  */
 import { comparisonPicture, type Picture } from "../../src/protocol/comparePicture.ts";
 import { createButton } from "../controls.ts";
-import { element, oncePerFrame } from "../element.ts";
+import { element, oncePerFrame, setText } from "../element.ts";
 import { keepState, keptState, send } from "../host.ts";
 import { exportName, longestContent } from "../panel/exportName.ts";
 import { t } from "../strings.ts";
@@ -24,7 +24,10 @@ const widestPicture = 1100;
 export class ComparisonPage {
   readonly element = element("div", { class: "comparison" });
   readonly #heading = element("h1");
-  readonly #status = element("p", { class: "status", role: "status" });
+  /** Only the state is said aloud: how far it is changes many times a minute. */
+  readonly #state = element("span", { role: "status" });
+  readonly #progress = element("span");
+  readonly #status = element("p", { class: "status" }, this.#state, this.#progress);
   readonly #bar = element("progress", { class: "bar", "aria-label": t("Runs done") });
   readonly #problem = element("p", { class: "problem", role: "alert" });
   readonly #buttons = element("div", { class: "buttons" });
@@ -35,6 +38,7 @@ export class ComparisonPage {
   #shown: ShownComparison | null = null;
   #theme: Theme;
   #drawn = "";
+  #written = "";
 
   constructor(theme: Theme) {
     this.#theme = theme;
@@ -57,21 +61,23 @@ export class ComparisonPage {
 
   #writeHead(shown: ShownComparison): void {
     const { view, summary, state } = shown;
-    this.#heading.textContent = view.name;
+    setText(this.#heading, view.name);
     const { progress } = view;
     const done = summary?.runsDone ?? 0;
     const all = summary?.runsInAll ?? progress?.runsInAll ?? 0;
-    const parts = [stateText(state), ...(all > 0 ? [t("{0} of {1} runs", done, all)] : [])];
+    const parts = ["", ...(all > 0 ? [t("{0} of {1} runs", done, all)] : [])];
     if (view.live && progress && progress.run !== "") {
       parts.push(progress.of > 0 ? t("{0}: step {1} of {2}", progress.run, progress.step, progress.of) : progress.run);
       if (progress.etaMs !== null) parts.push(t("about {0} left", durationText(progress.etaMs / 1000)));
     }
-    this.#status.textContent = parts.join(" · ");
+    if (!view.trusted && !view.live && state !== "done") parts.push(t("the workspace is not trusted: it can be read, not started"));
+    setText(this.#state, stateText(state));
+    setText(this.#progress, parts.join(" · "));
     this.#bar.hidden = !view.live || all === 0;
     this.#bar.max = Math.max(1, all);
     const part = progress && progress.of > 0 ? progress.step / progress.of : 0;
     this.#bar.value = Math.min(all, done + (view.live ? part : 0));
-    this.#problem.textContent = state === "failed" ? view.failure || (summary?.message ?? "") : "";
+    setText(this.#problem, state === "failed" ? view.failure || (summary?.message ?? "") : "");
     this.#writeButtons(shown);
   }
 
@@ -127,11 +133,16 @@ export class ComparisonPage {
   #writeTables(shown: ShownComparison): void {
     const { summary } = shown;
     if (!summary) {
+      this.#written = "";
       this.#tables.replaceChildren();
       return;
     }
-    const focused = document.activeElement instanceof HTMLElement ? document.activeElement.getAttribute("aria-label") : null;
     const rows = runRows(shown);
+    // A step changes nothing here, and whoever reads or has scrolled a table keeps his place.
+    const wanted = JSON.stringify([summary.plan, rows.map(({ run, result }) => [run, result])]);
+    if (wanted === this.#written) return;
+    this.#written = wanted;
+    const focused = document.activeElement instanceof HTMLElement ? document.activeElement.getAttribute("aria-label") : null;
     const details = element("details", { open: keptOpen() }, element("summary", {}, t("Every run ({0})", rows.length)), runTable(rows, openers));
     details.addEventListener("toggle", () => keepState({ ...(keptState() as object | undefined), open: details.open }));
     this.#tables.replaceChildren(pointTable(summary), details);

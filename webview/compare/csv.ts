@@ -1,7 +1,8 @@
 /** The tables of the Compare Runs view as CSV, every value unrounded. Pure text. */
 
-import { comparisonCsv, csvLine } from "../../src/protocol/compareCsv.ts";
+import { comparisonCsv } from "../../src/protocol/compareCsv.ts";
 import type { RunCard } from "../../src/protocol/compareProtocol.ts";
+import { csvLine } from "../../src/protocol/csv.ts";
 
 export { comparisonCsv as csvOf };
 

@@ -6,7 +6,7 @@
 import "../panel/charts.css";
 import type { Curve } from "../../src/protocol/compareProtocol.ts";
 import { createCheckbox, createDropdown } from "../controls.ts";
-import { element } from "../element.ts";
+import { element, svgElement } from "../element.ts";
 import { formatTick, formatValue } from "../panel/byteUnits.ts";
 import { LinePlot } from "../panel/linePlot.ts";
 import { StepView, stepButtons } from "../panel/stepView.ts";
@@ -129,9 +129,16 @@ export class CurveChart {
   #writeLegend(): void {
     this.#readings = this.#runs.map(() => element("span", { class: "chart-reading" }));
     const entries = this.#runs.map(({ name }, i) => {
-      const sign = element("span", { class: "chart-sign" });
-      sign.style.borderColor = this.#colorOf(i);
-      if (dashes[i % dashes.length].length > 0) sign.style.borderStyle = i % 2 === 0 ? "dotted" : "dashed";
+      const line = {
+        x1: 0,
+        y1: 2,
+        x2: 28,
+        y2: 2,
+        stroke: this.#colorOf(i),
+        "stroke-width": 2,
+        "stroke-dasharray": dashes[i % dashes.length].join(" "),
+      };
+      const sign = svgElement("svg", { class: "chart-sign", viewBox: "0 0 28 4", "aria-hidden": "true" }, svgElement("line", line));
       return element("span", { class: "chart-legend-entry" }, sign, name, this.#readings[i]);
     });
     this.#legend.replaceChildren(...entries);

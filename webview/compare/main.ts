@@ -4,6 +4,7 @@
  */
 import "./compare.css";
 import type { CompareView, ToCompare } from "../../src/protocol/compareProtocol.ts";
+import { createButton } from "../controls.ts";
 import { element } from "../element.ts";
 import { keepState, keptState, onMessage, send } from "../host.ts";
 import { setStrings, t } from "../strings.ts";
@@ -23,7 +24,7 @@ function reportProblem(what: unknown): void {
 }
 
 function show(view: CompareView): void {
-  root.toggleAttribute("aria-busy", view.kind === "loading");
+  root.setAttribute("aria-busy", String(view.kind === "loading"));
   switch (view.kind) {
     case "loading":
       page = null;
@@ -33,6 +34,7 @@ function show(view: CompareView): void {
       page = null;
       root.replaceChildren(
         element("div", { class: "refusal", role: "alert" }, element("p", {}, view.message), element("p", { class: "action" }, view.action)),
+        createButton(t("Choose another comparison"), "primary", () => send({ kind: "action", action: "chooseRuns" })),
       );
       return;
     case "comparison":

@@ -1,6 +1,7 @@
 /** Figures and states of the Compare Runs view as people read them. Pure text. */
 import type { PictureWords } from "../../src/protocol/comparePicture.ts";
 import { formatBytes, formatCount } from "../panel/byteUnits.ts";
+import { durationText as durationInMs } from "../panel/runStatus.ts";
 import { t } from "../strings.ts";
 import type { ComparisonState } from "./store.ts";
 
@@ -9,18 +10,11 @@ export function lossText(loss: number | null): string {
   return loss === null ? "" : loss.toFixed(4);
 }
 
-/** `840 ms`, `4.2 s`, `3 min 05 s`, `2 h 07 min`; nothing for what was not measured. */
+/** `840 ms`, `4.2 s`, and longer ones as the panel says them; nothing for what was not measured. */
 export function durationText(seconds: number | null): string {
   if (seconds === null || !Number.isFinite(seconds) || seconds < 0) return "";
-  if (seconds < 0.0995) return `${Number((seconds * 1000).toPrecision(3))} ms`;
-  if (seconds < 0.9995) return `${Math.round(seconds * 1000)} ms`;
-  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
-  if (seconds < 59.5) return `${Math.round(seconds)} s`;
-  const two = (n: number) => String(n).padStart(2, "0");
-  const whole = Math.round(seconds);
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
-  const minutes = Math.round(whole / 60);
-  return `${Math.floor(minutes / 60)} h ${two(minutes % 60)} min`;
+  if (seconds < 0.9995) return t("{0} ms", seconds < 0.0995 ? Number((seconds * 1000).toPrecision(3)) : Math.round(seconds * 1000));
+  return seconds < 9.95 ? t("{0} s", seconds.toFixed(1)) : durationInMs(seconds * 1000);
 }
 
 /** What a comparison is doing. */

@@ -133,7 +133,7 @@ function budgetChoices(): { value: BudgetKey; text: string }[] {
 
 /** A checkbox a projection. What else the file names stays and is shown. */
 export function targetsField(field: Field): FormField {
-  const row = new FormRow(field.path, field.label(), "", () => sendEdit([removeKey(field.path)]));
+  const row = new FormRow(field.path, field.label(), field.hint?.() ?? "", () => sendEdit([removeKey(field.path)]));
   const others = element("span", { class: "muted" });
   let form: Form | null = null;
   const boxes = projections.map((projection) =>

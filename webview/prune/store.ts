@@ -2,6 +2,7 @@
  * The state of the pruning view: what the host said last, made by a pure function. No DOM.
  * The rule to keep: the state after `hydrate` and reports equals the state after one later `hydrate`.
  */
+import { csvLine } from "../../src/protocol/csv.ts";
 import type { PruneView, ToPrune } from "../../src/protocol/prunePanelProtocol.ts";
 import type { PrunedMatrix } from "../../src/protocol/pruning.ts";
 
@@ -71,13 +72,6 @@ export function walked(at: { row: number; column: number }, key: string, rows: n
 
 /** The matrices as CSV, unrounded. */
 export function csvOf(matrices: readonly PrunedMatrix[]): string {
-  const rows = matrices.map(({ name, layer, projection, zeros, entries, error }) =>
-    [name, layer, projection, zeros, entries, error ?? ""].map(quoted),
-  );
-  return `${[["name", "layer", "projection", "zeros", "entries", "error"], ...rows].map((row) => row.join(",")).join("\n")}\n`;
-}
-
-function quoted(value: string | number): string {
-  const text = String(value);
-  return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  const rows = matrices.map(({ name, layer, projection, zeros, entries, error }) => csvLine([name, layer, projection, zeros, entries, error]));
+  return `${[csvLine(["name", "layer", "projection", "zeros", "entries", "error"]), ...rows].join("\n")}\n`;
 }

@@ -1,6 +1,6 @@
 /** What the pruning view says: of a pruning in every state, of a matrix, of numbers. No DOM. */
 import type { PruneAction, PruneState, PruneView } from "../../src/protocol/prunePanelProtocol.ts";
-import type { PrunedMatrix, PruningMethod } from "../../src/protocol/pruning.ts";
+import { type PrunedMatrix, type PruningMethod, patternTitle } from "../../src/protocol/pruning.ts";
 import { exactCount, formatCount } from "../panel/byteUnits.ts";
 import { projectionText } from "../panel/shares.ts";
 import { shareText } from "../panel/zeros.ts";
@@ -70,14 +70,9 @@ export function methodText(method: PruningMethod): string {
   }
 }
 
-/** `2:4`, or `50 %`. */
-export function patternText(pattern: string): string {
-  return pattern.includes(":") ? pattern : `${Number((Number(pattern) * 100).toPrecision(6))} %`;
-}
-
 /** What was done to which model, and on what it was calibrated. */
 export function subjectText({ base, method, pattern, calibration }: PruneView): string {
-  const how = t("{0}, by {1} to {2}", base, methodText(method), patternText(pattern));
+  const how = t("{0}, by {1} to {2}", base, methodText(method), patternTitle(pattern));
   if (!calibration) return `${how}. ${t("Not calibrated.")}`;
   const { file, samples, tokens } = calibration;
   const on =

@@ -155,8 +155,9 @@ function dataStep(parts: ShellParts): Step<TaskAnswers>["ask"] {
       const last = parts.context.workspaceState.get<string>(lastData);
       const found = taskPlaces(state.tasks, dataFiles);
       return [
-        ...[...new Set([...(last ? [last] : []), ...found])].map((data) => ({
-          label: /\.jsonl?$/i.test(data) ? `$(file) ${path.basename(data)}` : `$(folder) ${path.basename(data)}`,
+        // Several tasks need a folder.
+        ...[...new Set([...(last && !(many && isDataFile(last)) ? [last] : []), ...found])].map((data) => ({
+          label: isDataFile(data) ? `$(file) ${path.basename(data)}` : `$(folder) ${path.basename(data)}`,
           description: vscode.workspace.asRelativePath(path.dirname(data)),
           data,
           browse: null,
@@ -180,13 +181,20 @@ function dataStep(parts: ShellParts): Step<TaskAnswers>["ask"] {
       ];
     });
     const placeholder = many ? vscode.l10n.t("Choose the folder with the tasks' files") : vscode.l10n.t("Choose the task's file");
-    const picked = await pickStep({ ...place, placeholder, items });
-    if (picked === undefined || picked === back) return picked;
-    const data = picked.browse ? await browse(picked.browse) : picked.data;
-    if (!data) return undefined;
-    state.tasksData = data;
-    return true;
+    for (;;) {
+      const picked = await pickStep({ ...place, placeholder, items });
+      if (picked === undefined || picked === back) return picked;
+      const data = picked.browse ? await browse(picked.browse) : picked.data;
+      // A dialog that is closed leads back to the list.
+      if (!data) continue;
+      state.tasksData = data;
+      return true;
+    }
   };
+}
+
+function isDataFile(place: string): boolean {
+  return /\.jsonl?$/i.test(place);
 }
 
 async function browse(what: "file" | "folder"): Promise<string | undefined> {

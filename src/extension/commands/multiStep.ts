@@ -64,6 +64,8 @@ function openPick<Item extends vscode.QuickPickItem>(options: PickOptions<Item>)
   void Promise.resolve(options.items).then((items) => {
     pick.items = items;
     pick.activeItems = items.filter((item) => options.active?.(item)).slice(0, 1);
+    // VS Code itself looks at `picked` only where it makes the pick.
+    if (pick.canSelectMany) pick.selectedItems = items.filter(({ picked }) => picked);
     pick.busy = false;
   });
   return pick;

@@ -77,7 +77,7 @@ async function comparePicks(comparisons: readonly string[], sessions: readonly R
 async function sayNone(): Promise<void> {
   const [newRun, create] = [vscode.l10n.t("New Run"), vscode.l10n.t("New Comparison")];
   const chosen = await vscode.window.showInformationMessage(
-    vscode.l10n.t("There is nothing to compare yet: no run and no comparison."),
+    vscode.l10n.t("There is nothing to compare yet: no run has done a step."),
     newRun,
     create,
   );
@@ -87,6 +87,7 @@ async function sayNone(): Promise<void> {
 /** Runs to put side by side; those that never began have nothing to show. */
 async function chooseRuns(parts: ShellParts, picked: readonly string[]): Promise<void> {
   const sessions = (await parts.known.sessions()).filter(({ view }) => view.step > 0 || picked.includes(view.runFolder ?? ""));
+  if (sessions.length === 0) return sayNone();
   const items = sessions.map((session) => ({
     label: shortName(session.view),
     description: runDescription(session.view, null),

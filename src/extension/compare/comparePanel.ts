@@ -15,9 +15,11 @@ import {
 } from "../../protocol/compareProtocol.ts";
 import { comparisonFiles } from "../../protocol/compareResults.ts";
 import { UserError } from "../../protocol/userError.ts";
+import { reveal } from "../commands/runFolders.ts";
 import type { ShellParts } from "../commands/shellParts.ts";
 import { requireTrust } from "../commands/trust.ts";
 import { reportError, toFailure } from "../failures.ts";
+import { saveAs } from "../panel/saveAs.ts";
 import { webviewHtml, webviewOptions, webviewStrings } from "../panel/webviewHtml.ts";
 import type { RunSession } from "../runs/runSession.ts";
 import { isComparisonFolder, lastFailure, readComparison, requestStop, startComparison, watchComparison } from "./comparisonFolder.ts";
@@ -43,6 +45,8 @@ export class ComparePanel {
   #watching: vscode.Disposable | null = null;
   #timer: NodeJS.Timeout | null = null;
   #shown = "";
+  /** VS Code lets nobody ask anything of a closed view. */
+  #closed = false;
   /** Number of the newest look: an older one that ends later is not shown. */
   #looks = 0;
 
@@ -61,7 +65,10 @@ export class ComparePanel {
     panel.onDidChangeViewState(() => {
       if (!panel.visible) this.#rest();
     });
-    panel.onDidDispose(() => this.#rest());
+    panel.onDidDispose(() => {
+      this.#closed = true;
+      this.#rest();
+    });
     panel.webview.html = webviewHtml(panel.webview, extensionUri, "compare", "Sparse Tuner Compare Runs");
   }
 
@@ -127,8 +134,10 @@ export class ComparePanel {
   }
 
   async #hydrate(): Promise<void> {
-    this.#rest();
     const strings = await webviewStrings();
+    // It may have been hidden or closed meanwhile, or have said that it is ready once more.
+    this.#rest();
+    if (this.#closed || !this.#panel.visible) return;
     this.#send({ kind: "hydrate", strings, target: this.target, view: { kind: "loading" } });
     const folder = this.#folder;
     const soon = () => {
@@ -174,7 +183,7 @@ export class ComparePanel {
     const folder = this.#folder;
     if (action === "chooseRuns" || action === "newComparison") return this.#parts.lead(action);
     if (folder === null) return;
-    if (action === "reveal") return void (await vscode.commands.executeCommand("revealInExplorer", vscode.Uri.file(folder)));
+    if (action === "reveal") return reveal(vscode.Uri.file(folder));
     if (action === "openTable") return openText(path.join(folder, comparisonFiles.table));
     requireTrust();
     if (action === "stop") await requestStop(folder);
@@ -201,11 +210,4 @@ function titleOf(target: CompareTarget): string {
 async function openText(file: string): Promise<void> {
   const document = await vscode.workspace.openTextDocument(vscode.Uri.file(file));
   await vscode.window.showTextDocument(document, { preview: false });
-}
-
-/** Asks for a file and writes it; the dialog asks before something is overwritten. */
-async function saveAs({ name, content, encoding }: Extract<FromCompare, { kind: "save" }>, folder: string | null): Promise<void> {
-  const start = folder ?? vscode.workspace.workspaceFolders?.[0]?.uri.fsPath;
-  const target = await vscode.window.showSaveDialog({ defaultUri: start ? vscode.Uri.file(path.join(start, name)) : undefined });
-  if (target) await vscode.workspace.fs.writeFile(target, encoding === "base64" ? Buffer.from(content, "base64") : new TextEncoder().encode(content));
 }

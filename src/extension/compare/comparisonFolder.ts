@@ -4,8 +4,8 @@
  * looks for; what is started is the core that came with the extension.
  */
 import { execFile, spawn } from "node:child_process";
-import { type FSWatcher, watch } from "node:fs";
-import { open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { constants, type FSWatcher, watch } from "node:fs";
+import { open, readdir, readFile, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import Type from "typebox";
@@ -111,7 +111,7 @@ export function watchComparison(folder: string, changed: () => void): { dispose(
 export async function createComparison({ node, core, env }: CoreProgram, file: string): Promise<string> {
   const options = { cwd: path.dirname(file), windowsHide: true, env: programEnvironment({ env }), timeout: startMs, maxBuffer: 1 << 24 };
   const [stdout, stderr] = await new Promise<[string, string]>((resolve) =>
-    execFile(node, [core, "--create-comparison", file], options, (_error, out, err) => resolve([out, err])),
+    execFile(node, [core, "--create-comparison", file], options, (error, out, err) => resolve([out, err || (error?.message ?? "")])),
   );
   const answer = lastJson(stdout);
   if (Value.Check(Type.Object({ comparisonFolder: Type.String() }), answer)) return answer.comparisonFolder;
@@ -161,14 +161,19 @@ async function working(folder: string, ended: () => { code: number | null; said:
   });
 }
 
-/** Asks the process on a comparison to stop at its next step. */
+/** Asks the process on a comparison to stop at its next step. A link in the file's place is left alone, and what it leads to. */
 export async function requestStop(folder: string): Promise<void> {
-  await writeFile(path.join(folder, comparisonFiles.stop), "");
+  const { O_CREAT, O_WRONLY, O_NOFOLLOW } = constants;
+  const handle = await open(path.join(folder, comparisonFiles.stop), O_CREAT | O_WRONLY | (O_NOFOLLOW ?? 0), 0o644);
+  await handle.close();
 }
 
 /** Why the last process on a comparison ended, by the last line of its log; empty where it says nothing. */
 export async function lastFailure(folder: string): Promise<string> {
-  const handle = await open(path.join(folder, comparisonFiles.log), "r").catch(() => null);
+  const file = path.join(folder, comparisonFiles.log);
+  // A pipe in its place would be waited for without end.
+  const isFile = (await stat(file).catch(() => null))?.isFile() ?? false;
+  const handle = isFile ? await open(file, "r").catch(() => null) : null;
   if (!handle) return "";
   try {
     const { size } = await handle.stat();

@@ -9,7 +9,11 @@ import * as vscode from "vscode";
 import { stringify } from "yaml";
 import { checkRunFile, type RunConfig } from "../../protocol/runConfig.ts";
 import { UserError } from "../../protocol/userError.ts";
+import { isPruned } from "../commands/newRunMethod.ts";
 
+/** What is usually compared on a model, and on a pruned one. */
+const denseMethods = ["smt", "lora", "dora", "full"];
+const sparseMethods = ["lors", "spp", "sqft", "lora"];
 /** Budgets as shares of the model's parameters. */
 const shares = [0.001, 0.005, 0.02];
 const usualBudgets = [100_000, 500_000, 2_000_000];
@@ -31,7 +35,7 @@ export function comparisonText(config: RunConfig, held: string, folder: string, 
   const content = {
     model: pathIn(folder, config.model),
     data: { train: pathIn(folder, config.data.train), eval: pathIn(folder, held), format: config.data.format, maxRows: config.data.maxRows },
-    methods: [{ name: "smt" }, { name: "lora" }, { name: "dora" }, { name: "full" }],
+    methods: (isPruned(config.model) ? sparseMethods : denseMethods).map((name) => ({ name })),
     budgets: totalParameters === null ? usualBudgets : [...new Set(shares.map((share) => rounded(share * totalParameters)))],
     learningRates: [1e-4, 3e-4, 1e-3, 3e-3],
     seeds: [1, 2, 3],
@@ -40,7 +44,7 @@ export function comparisonText(config: RunConfig, held: string, folder: string, 
   };
   const comments = [
     vscode.l10n.t("Sparse Tuner comparison: each method at each budget of trained parameters, with the best of the learning rates, over all seeds."),
-    vscode.l10n.t("On a pruned model compare lors, spp, sqft and lora instead. Without budgets the methods are taken as they are given."),
+    vscode.l10n.t("Without budgets the methods are taken as they are given."),
   ];
   return `${comments.map((comment) => `# ${comment}\n`).join("")}${stringify(content, { lineWidth: 0 })}`.replaceAll("\n", os.EOL);
 }

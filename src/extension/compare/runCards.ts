@@ -7,6 +7,7 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import type { Curve, RunCard } from "../../protocol/compareProtocol.ts";
 import type { RunEvent } from "../../protocol/events.ts";
+import type { RunView } from "../../protocol/panelProtocol.ts";
 import { checkRunFile } from "../../protocol/runConfig.ts";
 import { measuresIn } from "../../protocol/runMeasures.ts";
 import type { RunSession } from "../runs/runSession.ts";
@@ -26,16 +27,17 @@ export class RunCards {
   }
 
   async cards(sessions: readonly RunSession[]): Promise<RunCard[]> {
-    return Promise.all(sessions.map((session, index) => this.#card(session, String(index))));
+    const names = namesOf(sessions.map(({ view }) => view));
+    return Promise.all(sessions.map((session, index) => this.#card(session, String(index), names[index])));
   }
 
-  async #card(session: RunSession, id: string): Promise<RunCard> {
+  async #card(session: RunSession, id: string, name: string): Promise<RunCard> {
     await session.load();
     const { events, view } = session;
     const measures = measuresIn(events);
     return {
       id,
-      name: shortName(view),
+      name,
       method: events.findLast((event) => event.kind === "started")?.method ?? "",
       state: view.state,
       trainableParameters: measures.chosenParameters ?? (await this.#planned(session)),
@@ -63,6 +65,12 @@ export class RunCards {
     if (!checkRunFile(text, runFile).config) return null;
     return (await this.#service.request("plan", { runFile, text })).trainableParameters;
   }
+}
+
+/** Short names; runs of one run file, which would be called the same, by their whole names. */
+function namesOf(runs: readonly Pick<RunView, "name">[]): string[] {
+  const short = runs.map(shortName);
+  return runs.map(({ name }, index) => (short.indexOf(short[index]) === short.lastIndexOf(short[index]) ? short[index] : name));
 }
 
 function curveOf(events: readonly RunEvent[], kind: "step" | "evaluation"): Curve {

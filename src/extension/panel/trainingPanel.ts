@@ -12,6 +12,7 @@ import { UserError } from "../../protocol/userError.ts";
 import { editablePath } from "./browse.ts";
 import type { PanelParts } from "./panelParts.ts";
 import { DraftSubject, type PanelSubject, RunSubject } from "./panelSubject.ts";
+import { saveAs } from "./saveAs.ts";
 import { webviewHtml, webviewOptions, webviewStrings } from "./webviewHtml.ts";
 
 export const trainingPanelType = "sparseTuner.trainingPanel";
@@ -27,6 +28,8 @@ export class TrainingPanel {
   #watching: vscode.Disposable | null = null;
   readonly #waitingFrames = new Map<HeatmapFrame["header"]["kind"], HeatmapFrame>();
   #frameOnItsWay = false;
+  /** VS Code lets nobody ask anything of a closed view. */
+  #closed = false;
   #settle: NodeJS.Timeout | null = null;
   #planNumber = 0;
   #plan: PlanView = { kind: "none" };
@@ -42,7 +45,10 @@ export class TrainingPanel {
     panel.onDidChangeViewState(() => {
       if (!panel.visible) this.#rest();
     });
-    panel.onDidDispose(() => this.#rest());
+    panel.onDidDispose(() => {
+      this.#closed = true;
+      this.#rest();
+    });
     panel.title = subject.name;
     panel.webview.html = webviewHtml(panel.webview, parts.context.extensionUri, "panel", "Sparse Tuner Training Panel");
   }
@@ -131,8 +137,9 @@ export class TrainingPanel {
     this.#rest();
     const subject = this.#subject;
     const [strings, read] = await Promise.all([webviewStrings(), subject.read().catch(() => null)]);
-    // It may have been hidden, or shown something else, meanwhile.
-    if (!this.#panel.visible || subject !== this.#subject) return;
+    // It may have been hidden or closed, have shown something else, or have said that it is ready once more, meanwhile.
+    if (this.#closed || !this.#panel.visible || subject !== this.#subject) return;
+    this.#rest();
     this.#watching = subject.watch({
       onRun: (run) => this.#send({ kind: "run", run }),
       onText: () => this.#textChanged(),
@@ -224,11 +231,4 @@ function failureOf(error: unknown) {
     action: vscode.l10n.t("Look into the log."),
     place: null,
   };
-}
-
-/** Asks for a file and writes it; the dialog asks before something is overwritten. */
-async function saveAs({ name, content, encoding }: Extract<FromPanel, { kind: "save" }>, folder: string | null): Promise<void> {
-  const start = folder ?? vscode.workspace.workspaceFolders?.[0]?.uri.fsPath;
-  const target = await vscode.window.showSaveDialog({ defaultUri: start ? vscode.Uri.file(path.join(start, name)) : undefined });
-  if (target) await vscode.workspace.fs.writeFile(target, encoding === "base64" ? Buffer.from(content, "base64") : new TextEncoder().encode(content));
 }

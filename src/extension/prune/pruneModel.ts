@@ -5,6 +5,7 @@
  */
 import path from "node:path";
 import * as vscode from "vscode";
+import { patternTitle } from "../../protocol/pruning.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { modelPlaces } from "../commands/modelPlaces.ts";
 import { isPruned } from "../commands/newRunMethod.ts";
@@ -12,8 +13,8 @@ import { reveal } from "../commands/runFolders.ts";
 import type { Handlers, ShellParts } from "../commands/shellParts.ts";
 import { requireTrust } from "../commands/trust.ts";
 import { commandId } from "../contributions.ts";
-import { failureText, toFailure } from "../failures.ts";
-import { methodTitle, patternText } from "./pruneNames.ts";
+import { failureText, reportError, toFailure } from "../failures.ts";
+import { methodTitle } from "./pruneNames.ts";
 import { PrunePanel, type PrunePanelParts } from "./prunePanel.ts";
 import { askPruning } from "./pruneQuestions.ts";
 import { type PruneRequest, type PruneSubject, PruningJob, reportSubject } from "./pruningJob.ts";
@@ -24,7 +25,7 @@ export function pruneCommands(parts: ShellParts): Handlers<"pruneModel" | "openP
   return {
     pruneModel: async (argument) => {
       requireTrust();
-      const answers = await askPruning(parts, givenModel(argument));
+      const answers = await askPruning(parts, givenModel(argument), (folder) => prunings.isRunning(folder));
       if (!answers) return null;
       const { base, calibration, ...request } = answers;
       return prunings.start({ ...request, calibration: calibration || null, sequenceLength: null }, base);
@@ -64,6 +65,11 @@ class Prunings {
     this.#parts = parts;
   }
 
+  /** Whether one writes, or will write, into a folder. */
+  isRunning(folder: string): boolean {
+    return this.#running.has(folder);
+  }
+
   /** Begins, and shows it. Resolves with the view of what it has become when it has ended. */
   async start(request: PruneRequest, base: string): Promise<string | null> {
     const { to } = request;
@@ -75,7 +81,8 @@ class Prunings {
       );
     const job = new PruningJob(request, base, { service: this.#parts.service, explain: toFailure });
     this.#running.set(to, job);
-    this.#panels.delete(to);
+    // What had been tried there before has ended without a model.
+    this.#panels.get(to)?.close();
     this.show(job);
     const view = await this.#untilEnded(job);
     this.#running.delete(to);
@@ -93,8 +100,9 @@ class Prunings {
       known.reveal();
       return;
     }
-    const { context, log } = this.#parts;
-    const panel = new PrunePanel(subject, { context, log, perform: (action, about) => this.#perform(action, about) });
+    const { context, log, perform } = this.#parts;
+    const fail = (error: unknown) => void reportError(error, log, perform);
+    const panel = new PrunePanel(subject, { context, log, perform: (action, about) => this.#perform(action, about), fail });
     this.#panels.set(folder, panel);
     panel.onDidDispose(() => {
       if (this.#panels.get(folder) === panel) this.#panels.delete(folder);
@@ -129,7 +137,7 @@ class Prunings {
       return;
     }
     const run = vscode.l10n.t("Start a LoRS Run");
-    const text = vscode.l10n.t("{0} was pruned by {1} to {2}.", base, methodTitle(method), patternText(pattern));
+    const text = vscode.l10n.t("{0} was pruned by {1} to {2}.", base, methodTitle(method), patternTitle(pattern));
     const chosen = await vscode.window.showInformationMessage(text, show, run);
     if (chosen === show) this.show(job);
     if (chosen === run) await this.#perform("startRun", job);

@@ -1,14 +1,9 @@
-/** A pruning's method and pattern in words: for titles, and for names of folders. Pure. */
-import type { PruningMethod } from "../../protocol/pruning.ts";
+/** A pruning's method in words, and its pattern in a folder's name. Pure. */
+import { type PruningMethod, percentOf } from "../../protocol/pruning.ts";
 
 /** `2of4` for 2:4, `50` for 0.5: what every file system takes. */
 export function patternName(pattern: string): string {
-  return pattern.includes(":") ? pattern.replace(":", "of") : String(Number((Number(pattern) * 100).toPrecision(6)));
-}
-
-/** `2:4`, or `50 %`. */
-export function patternText(pattern: string): string {
-  return pattern.includes(":") ? pattern : `${patternName(pattern)} %`;
+  return pattern.includes(":") ? pattern.replace(":", "of") : String(percentOf(pattern));
 }
 
 /** As its authors write it. */

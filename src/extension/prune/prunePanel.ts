@@ -7,6 +7,7 @@ import path from "node:path";
 import { Value } from "typebox/value";
 import * as vscode from "vscode";
 import { type FromPrune, fromPruneSchemas, type PruneAction, type ToPrune } from "../../protocol/prunePanelProtocol.ts";
+import { saveAs } from "../panel/saveAs.ts";
 import { webviewHtml, webviewOptions, webviewStrings } from "../panel/webviewHtml.ts";
 import type { PruneSubject } from "./pruningJob.ts";
 
@@ -15,6 +16,8 @@ export interface PrunePanelParts {
   log: vscode.LogOutputChannel;
   /** Does what a button says, but for Cancel. */
   perform(action: Exclude<PruneAction, "cancel">, subject: PruneSubject): Promise<void>;
+  /** Shows what went wrong and what to do next. */
+  fail(error: unknown): void;
 }
 
 export class PrunePanel {
@@ -23,6 +26,8 @@ export class PrunePanel {
   readonly #panel: vscode.WebviewPanel;
   /** What the visible webview is told by; null while it is hidden or has not said `ready`. */
   #watching: { dispose(): void } | null = null;
+  /** VS Code lets nobody ask anything of a closed view. */
+  #closed = false;
 
   constructor(subject: PruneSubject, parts: PrunePanelParts) {
     this.subject = subject;
@@ -37,7 +42,10 @@ export class PrunePanel {
     this.#panel.onDidChangeViewState(() => {
       if (!this.#panel.visible) this.#rest();
     });
-    this.#panel.onDidDispose(() => this.#rest());
+    this.#panel.onDidDispose(() => {
+      this.#closed = true;
+      this.#rest();
+    });
     this.#panel.webview.html = webviewHtml(this.#panel.webview, extensionUri, "prune", "Sparse Tuner Pruning");
   }
 
@@ -51,6 +59,10 @@ export class PrunePanel {
 
   reveal(): void {
     this.#panel.reveal();
+  }
+
+  close(): void {
+    this.#panel.dispose();
   }
 
   /** The webview will say `ready` again when it is shown again: VS Code makes it anew. */
@@ -70,10 +82,7 @@ export class PrunePanel {
       this.#parts.log.warn(`The pruning view sent what nobody understands: ${String(kind).slice(0, 40)}`);
       return;
     }
-    this.#handle(message as FromPrune).catch((error: unknown) => {
-      this.#parts.log.error(error instanceof Error ? (error.stack ?? error.message) : String(error));
-      void vscode.window.showErrorMessage(error instanceof Error ? error.message : String(error));
-    });
+    this.#handle(message as FromPrune).catch((error: unknown) => this.#parts.fail(error));
   }
 
   async #handle(message: FromPrune): Promise<void> {
@@ -84,27 +93,21 @@ export class PrunePanel {
         if (message.action === "cancel") return this.subject.cancel();
         return this.#parts.perform(message.action, this.subject);
       case "save":
-        return saveText(message, path.dirname(this.subject.view.folder));
+        return saveAs(message, path.dirname(this.subject.view.folder));
       case "problem":
         this.#parts.log.error(`The pruning view: ${message.message}`);
     }
   }
 
   async #hydrate(): Promise<void> {
-    this.#rest();
     const strings = await webviewStrings();
-    // It may have been hidden meanwhile.
-    if (!this.#panel.visible) return;
+    // It may have been hidden or closed meanwhile, or have said that it is ready once more.
+    this.#rest();
+    if (this.#closed || !this.#panel.visible) return;
     this.#watching = this.subject.listen({
       onProgress: (progress) => this.#send({ kind: "progress", progress }),
       onEnded: (view) => this.#send({ kind: "ended", view }),
     });
     this.#send({ kind: "hydrate", strings, view: this.subject.view });
   }
-}
-
-/** Asks for a file and writes it; the dialog asks before something is overwritten. */
-async function saveText({ name, content }: Extract<FromPrune, { kind: "save" }>, folder: string): Promise<void> {
-  const target = await vscode.window.showSaveDialog({ defaultUri: vscode.Uri.file(path.join(folder, name)) });
-  if (target) await vscode.workspace.fs.writeFile(target, new TextEncoder().encode(content));
 }

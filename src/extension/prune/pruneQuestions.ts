@@ -5,6 +5,7 @@
 import path from "node:path";
 import * as vscode from "vscode";
 import type { PruningMethod } from "../../protocol/pruning.ts";
+import { modelPlaces } from "../commands/modelPlaces.ts";
 import { type Answer, askAll, back, inputStep, type Place, pickStep, type Step } from "../commands/multiStep.ts";
 import { askDataFile, askModelFolder, type PathPick, settle } from "../commands/pathQuestions.ts";
 import type { ShellParts } from "../commands/shellParts.ts";
@@ -23,8 +24,15 @@ export interface PruneAnswers {
   to: string;
 }
 
-/** Asks everything; null when the person gave up. `given` is what a menu or another command knows already. */
-export async function askPruning(parts: ShellParts, given: { model: string; base: string } | null): Promise<PruneAnswers | null> {
+/**
+ * Asks everything; null when the person gave up. `given` is what a menu or another command knows already; into a folder that is `taken` another pruning will
+ * write.
+ */
+export async function askPruning(
+  parts: ShellParts,
+  given: { model: string; base: string } | null,
+  taken: (folder: string) => boolean,
+): Promise<PruneAnswers | null> {
   const state: PruneAnswers = { model: "", base: "", method: "wanda", pattern: "2:4", calibration: "", samples: 128, to: "", ...given };
   const steps: Step<PruneAnswers>[] = [
     { applies: () => given === null, ask: askModel(parts) },
@@ -32,7 +40,7 @@ export async function askPruning(parts: ShellParts, given: { model: string; base
     { ask: askPattern },
     { ask: askCalibration(parts) },
     { applies: ({ calibration }) => calibration !== "", ask: askSamples },
-    { ask: askTarget(parts) },
+    { ask: askTarget(parts, taken) },
   ];
   return (await askAll(vscode.l10n.t("Prune Model"), steps, state)) ? state : null;
 }
@@ -40,7 +48,8 @@ export async function askPruning(parts: ShellParts, given: { model: string; base
 function askModel(parts: ShellParts): Step<PruneAnswers>["ask"] {
   return async (state, place) => {
     const answer = await settle(state, "model", askModelFolder(parts, place, vscode.l10n.t("Choose the model to prune"), state.model));
-    state.base = path.basename(state.model);
+    // In the Hugging Face cache a model's folder is named by a hash.
+    state.base = (await modelPlaces(parts)).find(({ folder }) => folder === state.model)?.name ?? path.basename(state.model);
     return answer;
   };
 }
@@ -151,9 +160,9 @@ async function askCount(place: Place): Promise<Answer<number>> {
   return entered === undefined || entered === back ? entered : Number(entered);
 }
 
-function askTarget(parts: ShellParts): Step<PruneAnswers>["ask"] {
+function askTarget(parts: ShellParts, taken: (folder: string) => boolean): Step<PruneAnswers>["ask"] {
   return async (state, place) => {
-    const proposed = await freeFolder(parts, state);
+    const proposed = await freeFolder(parts, state, taken);
     const items = [
       { label: `$(new-folder) ${path.basename(proposed)}`, description: path.dirname(proposed), folder: proposed },
       { label: `$(folder-opened) ${vscode.l10n.t("Browse…")}`, description: vscode.l10n.t("an empty folder"), folder: "" },
@@ -175,13 +184,17 @@ function askTarget(parts: ShellParts): Step<PruneAnswers>["ask"] {
 }
 
 /** Beside the model where that lies in the workspace, else in the workspace's first folder, else in the extension's storage: never in another tool's cache. */
-async function freeFolder({ context }: ShellParts, { model, base, method, pattern }: PruneAnswers): Promise<string> {
+async function freeFolder(
+  { context }: ShellParts,
+  { model, base, method, pattern }: PruneAnswers,
+  taken: (folder: string) => boolean,
+): Promise<string> {
   const folders = (vscode.workspace.workspaceFolders ?? []).filter(({ uri }) => uri.scheme === "file").map(({ uri }) => uri.fsPath);
   const inside = folders.some((folder) => model.startsWith(folder + path.sep));
   const parent = inside ? path.dirname(model) : (folders[0] ?? path.join(context.globalStorageUri.fsPath, "models"));
   const stem = `${base.replace(/[^\p{L}\p{N}._-]+/gu, "-")}-${method}-${patternName(pattern)}`;
   for (let number = 1; ; number++) {
     const folder = path.join(parent, number === 1 ? stem : `${stem}-${number}`);
-    if (await isEmpty(folder)) return folder;
+    if (!taken(folder) && (await isEmpty(folder))) return folder;
   }
 }
