@@ -1,7 +1,8 @@
 /**
  * The weights of a model with an adapter merged into them, for an export: formed on a device one decoder layer at a time from the base's own files, in f32,
  * so that each is rounded once, to the dtype it is stored in. Writing them is files/mergedExport.ts's.
- * The rule to keep: at most one layer's weights and one merged one are held.
+ * Of a base in bf16 that rounding can take much of a small change, so what it takes is measured.
+ * The rule to keep: at most one layer's weights and one merged one are held, beside panels of a few rows.
  */
 import type { AdapterConfig } from "../protocol/runConfig.ts";
 import { putAdapter } from "./adapterRun.ts";
@@ -23,6 +24,9 @@ export interface ZeroCount {
   lost: number;
 }
 
+/** Rows looked at together: at most 4 MiB of them in f32. */
+const panelBytes = 4 << 20;
+
 interface OpenLayer {
   layer: number;
   method: AdapterMethod;
@@ -36,6 +40,8 @@ export class AdapterMerge {
   /** The adapted matrices by weight name, with their layers. */
   readonly #matrices = new Map<string, { matrix: Matrix; layer: number }>();
   #open: OpenLayer | null = null;
+  /** Σ of squares of what was changed, and of that the part that rounding took, over the weights written so far. */
+  readonly #change = { whole: 0, lost: 0 };
 
   constructor(device: Device, base: ModelFolder, adapter: StoredAdapter) {
     this.#device = device;
@@ -72,9 +78,42 @@ export class AdapterMerge {
     return (await this.#layer(first.layer)).keepsZeros;
   }
 
+  /** Share of the adapter's change that rounding took from the weights written so far: 1 where every weight is the base's again. */
+  get lostToRounding(): number {
+    const { whole, lost } = this.#change;
+    return whole === 0 ? 0 : Math.max(0, lost / whole);
+  }
+
+  /** With c the change and e what rounding to bf16 adds: −⟨e, c⟩ of ⟨c, c⟩ is taken from the change in its own direction. */
+  async #measureRounding(merged: Tensor, base: Tensor): Promise<void> {
+    const d = this.#device;
+    const [rows, columns] = merged.shape;
+    const panelRows = Math.min(rows, Math.max(1, Math.floor(panelBytes / (4 * columns))));
+    const rounded = d.allocate([panelRows, columns], "bf16", "workspace");
+    const [error, change] = [0, 0].map(() => d.allocate([panelRows, columns], "f32", "workspace"));
+    const [dots, minus] = [panelRows, columns].map((length) => d.allocate([length], "f32", "workspace"));
+    d.fill(minus, -1);
+    for (let first = 0; first < rows; first += panelRows) {
+      const count = Math.min(panelRows, rows - first);
+      const [r, e, c, sums] = [rounded, error, change, dots].map((tensor) => d.rows(tensor, 0, count));
+      const panel = d.rows(merged, first, count);
+      d.copy(r, panel);
+      d.copy(e, r);
+      d.scaleColumns(e, panel, minus, true);
+      d.copy(c, d.rows(base, first, count));
+      d.scaleColumns(c, panel, minus, true); // with its sign turned
+      d.rowDots(sums, e, c);
+      this.#change.lost += await total(d, sums);
+      d.rowDots(sums, c, c);
+      this.#change.whole += await total(d, sums);
+    }
+    for (const tensor of [rounded, error, change, dots, minus]) d.free(tensor);
+  }
+
   async *#floats(weight: string): AsyncGenerator<Float32Array> {
-    const { merged } = await this.#merge(weight);
+    const { merged, linear } = await this.#merge(weight);
     try {
+      if (this.#base.tensor(weight).dtype === "BF16") await this.#measureRounding(merged, linear.weight);
       yield* readPieces(this.#device, merged);
     } finally {
       this.#device.free(merged);
@@ -123,6 +162,10 @@ export class AdapterMerge {
     for (const tensor of this.#open?.tensors ?? []) this.#device.free(tensor);
     this.#open = null;
   }
+}
+
+async function total(device: Device, sums: Tensor): Promise<number> {
+  return ((await device.read(sums)) as Float32Array).reduce((sum, value) => sum + value, 0);
 }
 
 /** A model of one layer, as far as adapters look at one; what has no adapter stands there without its weight, which nobody reads. */

@@ -140,7 +140,7 @@ function commandLine(run: Run): Command {
       new Option("--perplexity <FILE>", "as papers on pruning measure it: the whole text in windows of the sequence length, without overlap")
         .argParser(word)
         .default(null)
-        .conflicts(["data", "task", "rows"]),
+        .conflicts(["data", "task", "rows", "scoring", "batchSize"]),
     )
     .option("--json", json, false);
   evaluateCommand.action((modelOrRun: string, options: EvaluateArguments) => {

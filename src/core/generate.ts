@@ -1,4 +1,5 @@
 /** Continues a prompt, token by token, with a key/value cache. One sequence at a time; sampling by temperature only. */
+import { UserError } from "../protocol/userError.ts";
 import type { Tensor } from "./devices/device.ts";
 import { Frozen } from "./methods/frozen.ts";
 import type { TuningMethod } from "./methods/method.ts";
@@ -52,11 +53,17 @@ export function openCache(model: Llama, capacity: number, sequences = 1): KeyVal
   return { layers: Array.from({ length: config.numLayers }, () => ({ k: allocate(), v: allocate() })), length: 0, capacity };
 }
 
-/** The likeliest id, the first of equals. */
+/** The likeliest id, the first of equals. Throws UserError `generate/not-finite` where the model computes no numbers. */
 export function likeliest(logits: Float32Array): number {
   let best = 0;
   for (let i = 1; i < logits.length; i++) if (logits[i] > logits[best]) best = i;
-  return best;
+  if (Number.isFinite(logits[best])) return best;
+  throw new UserError(
+    "generate/not-finite",
+    "The model computes NaN or infinity instead of the next token's probabilities.",
+    "Use an earlier checkpoint, or look whether training diverged.",
+    { badInput: false },
+  );
 }
 
 /** The likeliest id; or one drawn from softmax(logits / temperature). */

@@ -26,6 +26,7 @@ import { matricesOf } from "../methods/targets.ts";
 import { writeDeltaAsPeft } from "../peftDelta.ts";
 import { hasWarmedBase } from "../run.ts";
 import { shareOfZeros, zerosWarning } from "../sparsity.ts";
+import { formatPercent } from "../terminal/format.ts";
 import { printNotes } from "./notes.ts";
 import type { DeltaOptions, ExportFormat, ExportOptions } from "./options.ts";
 import { programName, shownPath } from "./programName.ts";
@@ -205,7 +206,7 @@ async function exportWithAdapter(base: ModelFolder, adapter: StoredAdapter, to: 
     const merge = new AdapterMerge(device, base, adapter);
     if (await merge.keepsZeros()) requireZerosKept(await merge.countZeros(signal));
     await exportMerged(base, merge.overrides(), to, signal);
-    return { lines: [], notes: [...reasons, ...adapter.notices, ...(await zerosNotes(adapter.config, base))] };
+    return { lines: [], notes: [...reasons, ...adapter.notices, ...(await zerosNotes(adapter.config, base)), ...roundingNotes(merge)] };
   } finally {
     device.close();
   }
@@ -214,6 +215,16 @@ async function exportWithAdapter(base: ModelFolder, adapter: StoredAdapter, to: 
 async function zerosNotes(method: MethodConfig, base: ModelFolder): Promise<string[]> {
   const warning = zerosWarning(method, await shareOfZeros(base));
   return warning ? [warning] : [];
+}
+
+/** A smaller share than this is nothing to tell. */
+const noticedRounding = 0.05;
+
+function roundingNotes({ lostToRounding }: AdapterMerge): string[] {
+  if (lostToRounding < noticedRounding) return [];
+  return [
+    `The base is stored in BF16, and rounding to it takes ${formatPercent(lostToRounding)} of what the adapter changed; the adapter beside its base loses nothing.`,
+  ];
 }
 
 /** Throws UserError `export/lost-zeros` when a method that keeps a base's zeros lost one. */

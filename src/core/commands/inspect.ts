@@ -39,7 +39,7 @@ export async function inspect({ runFolder, block, step, json }: InspectOptions):
     process.stdout.write(json ? `${JSON.stringify(found)}\n` : `${adapterLines(found).join("\n")}\n`);
     return 0;
   }
-  const blocks = await openBlocks(runFolder, step);
+  const blocks = await openBlocks(runFolder, step, adapter !== null);
   const { selection } = blocks;
   const values = block ? await blockValues(blocks, block, json ? allParts : textParts) : {};
   if (json) {
@@ -49,14 +49,14 @@ export async function inspect({ runFolder, block, step, json }: InspectOptions):
   return 0;
 }
 
-async function openBlocks(runFolder: string, step: number | null): Promise<CheckpointBlocks> {
+async function openBlocks(runFolder: string, step: number | null, adapted: boolean): Promise<CheckpointBlocks> {
   const checkpoint = step === null ? await newestCheckpoint(runFolder) : await checkpointAt(runFolder, step);
   const blocks = checkpoint && (await CheckpointBlocks.open(checkpoint));
   if (blocks) return blocks;
   throw new UserError(
     "inspect/no-selection",
     `${runFolder} has chosen no blocks${checkpoint ? ": it is no SMT run" : " yet"}.`,
-    "Inspect a run of method smt after its warm-up.",
+    adapted ? "Leave --block out to see what the adapter adds to each matrix." : "Inspect an SMT run after its warm-up, or a run with an adapter.",
   );
 }
 

@@ -31,7 +31,7 @@ export interface RunWatcher {
 /** Failures that would meet the next run too. */
 const fatal = ["run/disk-full", "run/cannot-write", "run/locked", "run/disk-too-small", "run/memory-too-small"];
 /** What NaN or infinity ends a run with: it would do so again. */
-const divergences = ["run/not-finite", "method/score-not-finite"];
+const divergences = ["run/not-finite", "method/score-not-finite", "method/gradient-not-finite"];
 
 export class ComparedRuns {
   readonly #folder: string;

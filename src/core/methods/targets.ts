@@ -39,6 +39,13 @@ export function adapterTargets<M extends Matrix>(config: AdapterConfig, matrices
       );
   const { targets } = config;
   const chosen = targets === "auto" ? [...matrices] : matrices.filter((matrix) => targets.some((target) => means(target, matrix)));
+  const unused = "ranks" in config ? Object.keys(config.ranks).find((key) => !chosen.some((matrix) => means(key, matrix))) : undefined;
+  if (unused !== undefined)
+    throw new UserError(
+      "method/unknown-target",
+      `method.ranks gives ${unused} a rank, but it is none of method.targets.`,
+      "Add it to method.targets, or take it out of method.ranks.",
+    );
   for (const matrix of chosen) checkMatrix(config, matrix);
   return chosen;
 }

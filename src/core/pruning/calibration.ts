@@ -76,7 +76,7 @@ function tooLittle({ file, samples, sequenceLength }: CalibrationOptions, availa
   const needed = samples * sequenceLength;
   const possible = Math.floor(available / sequenceLength);
   const message = `${file} has ${available} tokens, but ${samples} windows of ${sequenceLength} need ${needed}: ${needed - available} are missing.`;
-  const less = possible > 0 ? `--samples ${possible}` : "a smaller --sequence-length";
+  const less = possible > 0 ? `${possible} windows: --samples ${possible}` : "a smaller --sequence-length";
   return new UserError("prune/too-little-text", message, `Give more text, or ask for ${less}.`);
 }
 

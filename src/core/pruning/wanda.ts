@@ -2,6 +2,7 @@
  * Wanda (Sun et al., arXiv 2306.11695): in each row the entries with the smallest |W_ij|·‖x_j‖₂ become zero, exactly ⌊in·share⌋ of them. It minimises the
  * output's error over masks of that size if the inputs' columns were uncorrelated. No weight is changed otherwise.
  */
+import { UserError } from "../../protocol/userError.ts";
 import type { Tensor } from "../devices/device.ts";
 import { type RowScores, zeroLowest } from "./patterns.ts";
 import type { PruneContext, Pruner } from "./pruner.ts";
@@ -14,9 +15,16 @@ export function wandaScores(norms: Float32Array): RowScores {
   };
 }
 
-/** ‖x_j‖₂ from Σ x². */
+/** ‖x_j‖₂ from Σ x². Throws UserError `prune/not-finite`: scores that are no numbers have no lowest. */
 export async function columnNorms({ device }: Pick<PruneContext, "device">, sumSquares: Tensor): Promise<Float32Array> {
-  return ((await device.read(sumSquares)) as Float32Array).map(Math.sqrt);
+  const norms = ((await device.read(sumSquares)) as Float32Array).map(Math.sqrt);
+  if (norms.every(Number.isFinite)) return norms;
+  throw new UserError(
+    "prune/not-finite",
+    "A layer's inputs on the calibration text hold NaN or infinity.",
+    "Check the model and the calibration text, or prune by magnitude.",
+    { badInput: false },
+  );
 }
 
 export function wanda(): Pruner {

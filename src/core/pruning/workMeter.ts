@@ -3,7 +3,7 @@
  * back a few times a second at most, and loses no finished matrix between two calls.
  */
 import type { PrunedMatrix, PruningProgress } from "../../protocol/pruning.ts";
-import type { Linear } from "../methods/method.ts";
+import { type Linear, stageOf } from "../methods/method.ts";
 import { type ModelConfig, type Projection, projectionShape, projections } from "../model/config.ts";
 
 export interface WorkSettings {
@@ -117,10 +117,10 @@ function workOf(config: ModelConfig, settings: WorkSettings): BlockWork {
   for (const projection of projections) {
     const [rows, columns] = projectionShape(config, projection);
     forward += 2 * settings.tokens * rows * columns;
-    if (settings.targets.has(projection)) pruning += pruningWork(config, projection, settings);
-    const stage = projection === "o_proj" ? 1 : projection === "down_proj" ? 3 : projection === "gate_proj" || projection === "up_proj" ? 2 : 0;
-    if (settings.targets.has(projection) && !seen.has(stage)) hessians += 2 * settings.hessianTokens * columns * columns;
-    seen.add(stage);
+    if (!settings.targets.has(projection)) continue;
+    pruning += pruningWork(config, projection, settings);
+    if (!seen.has(stageOf[projection])) hessians += 2 * settings.hessianTokens * columns * columns;
+    seen.add(stageOf[projection]);
   }
   return { observing: forward + hessians, pruning, advancing: forward };
 }

@@ -5,6 +5,7 @@
  * Candidates mostly differ in their last tokens. So a question becomes as few documents as there are different beginnings, and a position whose
  * next token differs between candidates is asked for each of them: four answers that differ in one token cost one pass over the prompt.
  */
+import { UserError } from "../../protocol/userError.ts";
 import { Documents, markOf } from "../data/documents.ts";
 import { placedBatches } from "../data/packing.ts";
 import type { TuningMethod } from "../methods/method.ts";
@@ -70,12 +71,23 @@ export async function scoreByLogLikelihood(
       rows,
       Int32Array.from(asked, ({ token }) => token),
     );
+    if (!losses.every(Number.isFinite)) throw notFinite();
     for (const [i, { document, index }] of asked.entries()) logLikelihoods[document][index] = -losses[i];
     done += placements.length;
     onProgress(done, documents.count);
   }
   const scoreOf = ({ document, asked }: Source) => logLikelihoods[document][asked];
   return sources.map((candidates) => Float64Array.from(candidates, (tokens) => tokens.reduce((sum, token) => sum + scoreOf(token), 0)));
+}
+
+/** No candidate is the likeliest then, and every row would count as answered wrongly. */
+function notFinite(): UserError {
+  return new UserError(
+    "task/not-finite",
+    "The model computes NaN or infinity instead of the likelihood of an answer.",
+    "Evaluate an earlier checkpoint, or look whether training diverged.",
+    { badInput: false },
+  );
 }
 
 /** All documents of a batch stand in one row: what is left over is then less than one document. */

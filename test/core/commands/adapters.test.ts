@@ -90,7 +90,7 @@ test("inspect gives norm and effective rank of each matrix's change, as a singul
     here("inspect", run).stdout,
     /^lora on 4 matrices, as of step 4\nmodel\.layers\.0\.self_attn\.q_proj +rank +4 +norm \d\.\d{3}e[-+]\d +effective rank \d\.\d\d$/m,
   );
-  assert.match(refused("inspect", run, "--block", "model.layers.0.self_attn.q_proj:0,0"), /it is no SMT run/);
+  assert.match(refused("inspect", run, "--block", "model.layers.0.self_attn.q_proj:0,0"), /it is no SMT run\.\nLeave --block out/);
 });
 
 test("evaluate and generate: a run, its adapter on its base, and its merged export say the same", () => {

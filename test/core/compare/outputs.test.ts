@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { comparisonSvg } from "../../../src/core/compare/chart.ts";
 import { comparisonTable } from "../../../src/core/compare/table.ts";
-import { linearTicks, logTicks } from "../../../src/protocol/chartShapes.ts";
+import { linearTicks, logTicks, tickTexts } from "../../../src/protocol/chartShapes.ts";
 import { comparisonCsv } from "../../../src/protocol/compareCsv.ts";
 import { comparisonPicture, type PictureWords, type Shape } from "../../../src/protocol/comparePicture.ts";
 import type { ComparisonLine } from "../../../src/protocol/compareResults.ts";
@@ -119,6 +119,14 @@ test("names are text in the SVG, whatever they are", () => {
   const svg = comparisonSvg(of([plan([evil], [1e-3], [1]), result(evil, 1e-3, 1, 2)]));
   assert.equal(svg.includes("<script") || svg.includes("\u0007"), false);
   assert.match(svg, /&#60;script&#62;/);
+});
+
+test("ticks have as many decimals as tell them apart", () => {
+  assert.deepEqual(tickTexts([7, 8, 9, 10]), ["7", "8", "9", "10"]);
+  assert.deepEqual(tickTexts([2, 2.5, 3]), ["2.0", "2.5", "3.0"]);
+  assert.deepEqual(tickTexts([2.04, 2.05]), ["2.04", "2.05"]);
+  assert.deepEqual(tickTexts([0.2]), ["0.2"]);
+  assert.deepEqual(tickTexts([]), []);
 });
 
 test("ticks are round, within the range, and have room", () => {

@@ -77,8 +77,11 @@ function withJson(folder: string, file: string, change: (json: Record<string, un
 async function refusal(folder: string, model = base): Promise<string> {
   try {
     const adapter = await openAdapter(folder, model);
-    for (const name of adapter.shapes.keys()) await adapter.read(name);
-    await adapter.close();
+    try {
+      for (const name of adapter.shapes.keys()) await adapter.read(name);
+    } finally {
+      await adapter.close();
+    }
     return `accepted ${adapter.notices.join(" ")}`.trim();
   } catch (error) {
     assert.ok(error instanceof UserError && error.badInput && error.action.length > 10, String(error));

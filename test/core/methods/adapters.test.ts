@@ -282,6 +282,7 @@ describe("refused, naming what does not fit", () => {
       "method/rank-too-large",
       /rank 17 is larger than model\.layers\.0\.self_attn\.k_proj, which is 16 × 32/,
     ],
+    ["a rank for no target", adapterConfig("lora", { targets: ["v_proj"], ranks: { q_proj: 2 } }), "method/unknown-target", /ranks gives q_proj/],
     ["one rank above a side", adapterConfig("dora", { rank: 2, ranks: { v_proj: 20 } }), "method/rank-too-large", /v_proj/],
     ["groups that do not divide the rows", adapterConfig("spp", { groups: 12 }), "method/groups", /q_proj has 32 rows, which 12 groups/],
     [

@@ -6,6 +6,7 @@ import { parsePattern, type RowScores } from "../../../src/core/pruning/patterns
 import type { Pruner } from "../../../src/core/pruning/pruner.ts";
 import { absoluteSums, ria, riaScores } from "../../../src/core/pruning/ria.ts";
 import { wanda, wandaScores } from "../../../src/core/pruning/wanda.ts";
+import { UserError } from "../../../src/protocol/userError.ts";
 import { fastDevice } from "../../support/devices.ts";
 import { normals, uniforms } from "../../support/randomTensors.ts";
 
@@ -49,6 +50,15 @@ test("P2: with inputs like the identity, Wanda is magnitude by row", async () =>
   }
   assert.deepEqual(await pruned(wanda(), "2:4", ones(columns)), await pruned(magnitude(), "2:4", null));
   assert.notDeepEqual(await pruned(wanda(), "0.5", uniforms(5, columns, 0.1, 9)), byWanda, "other inputs, another mask");
+});
+
+test("inputs that are no numbers are refused: no score would be the lowest", async () => {
+  for (const bad of [Number.NaN, Number.POSITIVE_INFINITY]) {
+    const squares = ones(columns);
+    squares[3] = bad;
+    for (const pruner of [wanda(), ria()])
+      await assert.rejects(pruned(pruner, "0.5", squares), (error: unknown) => error instanceof UserError && error.code === "prune/not-finite");
+  }
 });
 
 test("Wanda takes exactly ⌊in·share⌋ of every row; a column without input goes first", async () => {

@@ -15,7 +15,7 @@ import { runLogits } from "../../../src/core/model/llama.ts";
 import { checkRun } from "../../../src/core/prepare.ts";
 import type { RunEvent } from "../../../src/protocol/events.ts";
 import { storyFolder } from "../../support/storyModel.ts";
-import { compareZeros, prunedCopy } from "./prunedModel.ts";
+import { compareZeros, prunedCopy, valuesOf } from "./prunedModel.ts";
 import { readConfig, session, temporaryFolder, writeRunFile } from "./smallRuns.ts";
 
 const common = temporaryFolder({ after });
@@ -226,4 +226,33 @@ test("a run file of before `sparse` was there resumes: what it leaves out is wha
   const kept = await checkRun(readConfig(path.join(copy, "run.yaml")));
   await kept.base.close();
   assert.notEqual(kept.hashes.config, hashes.config);
+});
+
+test("an export into bf16 says how much of a small change rounding takes, and nothing where it takes none", async () => {
+  const stored = await prunedCopy(storyFolder, path.join(common, "in bf16"));
+  const exact = await prunedCopy(stored, path.join(common, "the same in f32"), { dtype: "F32", dense: true });
+  const [inF32, inBf16] = ["merged in f32", "merged in bf16"].map((name) => path.join(common, name));
+  const method = { name: "lora", rank: 4, targets: ["v_proj", "down_proj"] };
+  const { folder } = await session(
+    writeRunFile(path.join(common, "small change"), { model: exact, method, train: { ...train, learningRate: 1e-3 } }),
+  );
+  const noteOf = async (runFolder: string, base: string | null, to: string) =>
+    (await exportResult({ runFolder, base, format: "merged", to })).notes.find((note) => note.includes("rounding"));
+  assert.equal(await noteOf(folder, null, inF32), undefined);
+  const note = await noteOf(path.join(folder, "adapter"), stored, inBf16);
+  const [before, whole, rounded] = [await valuesOf(stored), await valuesOf(inF32), await valuesOf(inBf16)];
+  let [lost, all] = [0, 0];
+  for (const [name, { values: old }] of before) {
+    const [now, kept] = [whole, rounded].map((weights) => weights.get(name)?.values);
+    // An embedding under the head's name is exported under its own.
+    if (!now || !kept) continue;
+    for (const [i, value] of now.entries()) {
+      const change = value - old[i];
+      lost += change * (value - kept[i]);
+      all += change * change;
+    }
+  }
+  assert.ok(lost / all > 0.1, `${lost / all}`);
+  const said = Number(/takes ([\d.]+) % of what the adapter changed/.exec(note ?? "")?.[1]) / 100;
+  assert.ok(Math.abs(said - lost / all) <= 0.005 * said, `${note}: ${lost / all}`);
 });

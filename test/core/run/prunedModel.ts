@@ -10,7 +10,7 @@ import { entryOf, writeSafetensors } from "../../../src/core/files/safetensorsWr
 import { decodeFloats, encodeFloats } from "../../../src/core/files/storedFloats.ts";
 
 /** Values of every tensor of a folder's model.safetensors. */
-async function valuesOf(folder: string): Promise<Map<string, { shape: readonly number[]; values: Float32Array }>> {
+export async function valuesOf(folder: string): Promise<Map<string, { shape: readonly number[]; values: Float32Array }>> {
   const file = await openSafetensors(path.join(folder, "model.safetensors"));
   const all = new Map<string, { shape: readonly number[]; values: Float32Array }>();
   for (const [name, { dtype, shape }] of file.header.tensors)

@@ -66,6 +66,8 @@ test("what cannot be done as asked is refused before the model is opened", () =>
     [["--task", "boolq", "--data", fixtures, "--scoring", "guess"], /Allowed choices are logLikelihood, generation/],
     [["--task", "boolq", "--data", fixtures, "--sequence-length", "8"], /cannot be used with option '--sequence-length/],
     [["--perplexity", "x.txt", "--data", "y.txt"], /cannot be used with option '--data/],
+    [["--perplexity", "x.txt", "--scoring", "generation"], /cannot be used with option '--scoring/],
+    [["--perplexity", "x.txt", "--batch-size", "4"], /cannot be used with option '--batch-size/],
   ];
   for (const [args, message] of cases) {
     const { status, stdout, stderr } = evaluate(nowhere, ...args);

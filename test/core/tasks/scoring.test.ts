@@ -13,6 +13,7 @@ import type { Precision } from "../../../src/core/model/tensors.ts";
 import { withPositions } from "../../../src/core/tasks/evaluateTask.ts";
 import { scoreByGeneration } from "../../../src/core/tasks/scoreByGeneration.ts";
 import { type Choices, scoreByLogLikelihood } from "../../../src/core/tasks/scoreByLogLikelihood.ts";
+import { UserError } from "../../../src/protocol/userError.ts";
 import { fastDevice, type TestDevice, testDevices } from "../../support/devices.ts";
 import { candidateLogLikelihood } from "./directScores.ts";
 import { storyForTasks } from "./openStory.ts";
@@ -131,6 +132,19 @@ test("candidates that differ in their last token alone cost one pass over the pr
   for (const [i, candidate] of candidates.entries()) assert.ok(Math.abs(sums[i] - (await candidateLogLikelihood(open, prompt, candidate))) < 2e-4);
   await scoreByLogLikelihood(model, open.method, [{ prompt, candidates: [[5, 6, 7], [9, 6, 7], [5]] }], options);
   assert.equal(documents, 2);
+  open.close();
+});
+
+test("a model that computes no numbers is an error, not an accuracy of 0 %", async () => {
+  const open = await storyForTasks(fastDevice(), "f32");
+  const { device, tensors } = open.model;
+  device.write(tensors.finalNorm, new Float32Array(tensors.finalNorm.shape[0]).fill(Number.POSITIVE_INFINITY));
+  const refused = (code: string) => (error: unknown) => error instanceof UserError && error.code === code;
+  await assert.rejects(score(open, questionsOf(open), 4), refused("task/not-finite"));
+  const asked = questionsOf(open).map(({ prompt }) => prompt);
+  const options = { tokens: 4, batchSize: 2, stopIds: [], padTokenId: 0, onProgress() {} };
+  await assert.rejects(scoreByGeneration(open.model, open.method, open.tokenizer, asked, options), refused("generate/not-finite"));
+  await assert.rejects(generate(open.model, asked[0], { ...options, temperature: 1, seed: 1 }), refused("generate/not-finite"));
   open.close();
 });
 
