@@ -25,6 +25,7 @@ export const commands = {
   newComparison: { icon: "new-file", enablement: null },
   startComparison: { icon: "run-all", enablement: null },
   doctor: { icon: "pulse", enablement: null },
+  installRuntime: { icon: "cloud-download", enablement: null },
   showLog: { icon: "output", enablement: null },
   runDemo: { icon: "rocket", enablement: null },
   duplicateRun: { icon: "copy", enablement: null },
@@ -85,13 +86,15 @@ export const settings = {
   keepRunning: { scope: "window", default: true },
   notifications: { scope: "window", default: "all" },
   modelFolders: { scope: "machine", default: [] },
-} as const satisfies Record<string, { scope: "machine" | "window"; default: unknown }>;
+  // Its default, a host's name, stands in package.json alone.
+  registry: { scope: "machine", default: "" },
+} as const satisfies Record<string, { scope: "machine" | "window"; default?: unknown }>;
 export type SettingName = keyof typeof settings;
 export const notificationLevels = ["all", "failures", "none"] as const;
 export type NotificationLevel = (typeof notificationLevels)[number];
 
 /** Settings whose value of an untrusted workspace does not count. */
-export const restrictedSettings = ["nodePath", "modelFolders"] as const satisfies readonly SettingName[];
+export const restrictedSettings = ["nodePath", "modelFolders", "registry"] as const satisfies readonly SettingName[];
 
 export const webviewTypes = ["sparseTuner.trainingPanel", "sparseTuner.compare"] as const;
 export const customEditors = ["sparseTuner.tensorFile"] as const;

@@ -5,6 +5,7 @@
  */
 import path from "node:path";
 import * as vscode from "vscode";
+import { runtimeFolder } from "./commands/installRuntime.ts";
 import { KnownRuns } from "./commands/knownRuns.ts";
 import { commandHandlers, performAction, registerCommands } from "./commands/register.ts";
 import { ResultDocuments } from "./commands/resultDocuments.ts";
@@ -21,6 +22,8 @@ import { createLog } from "./log.ts";
 import { Notifications } from "./notifications.ts";
 import { TrainingPanels } from "./panel/trainingPanels.ts";
 import { RunSessions } from "./runs/runSessions.ts";
+import { installedRuntimes } from "./runtime/installRuntime.ts";
+import { runtimePackageFor } from "./runtime/runtimePackages.ts";
 import { ServiceClient } from "./service/serviceClient.ts";
 import { type CoreProgram, coreProgram, findNode } from "./startCore.ts";
 import { registerTensorFileEditor } from "./tensors/tensorFileEditor.ts";
@@ -115,7 +118,8 @@ function createParts(context: vscode.ExtensionContext): ShellParts {
 async function findProgram(context: vscode.ExtensionContext): Promise<CoreProgram> {
   const configured = vscode.workspace.getConfiguration("sparseTuner").get<string | null>("nodePath", null);
   const workspaceFolders = (vscode.workspace.workspaceFolders ?? []).map(({ uri }) => uri.fsPath);
-  const found = await findNode({ configured: configured || null, workspaceFolders });
+  const installed = await installedRuntimes(runtimeFolder(context), runtimePackageFor());
+  const found = await findNode({ configured: configured || null, workspaceFolders, installed });
   return coreProgram(found, path.join(context.extensionPath, "dist", "core.js"));
 }
 

@@ -35,6 +35,7 @@ const resumable: readonly RunState[] = ["failed", "interrupted", "stopped"];
 export function failureActions({ code, place }: Pick<Failure, "code" | "place">, state: RunState | null): PanelAction[] {
   const actions: PanelAction[] = [];
   if (code === "trust/restricted") actions.push("manageTrust");
+  if (code === "node/not-found") actions.push("installRuntime");
   if (place) actions.push("openAtLine");
   if (memoryCodes.includes(code)) actions.push("lowerBatch");
   if (state && resumable.includes(state)) actions.push("resume");
@@ -64,6 +65,7 @@ export function actionTitle(action: PanelAction): string {
     inspect: vscode.l10n.t("Inspect Sub-matrix"),
     newRun: vscode.l10n.t("New Run"),
     manageTrust: vscode.l10n.t("Manage Workspace Trust"),
+    installRuntime: vscode.l10n.t("Install Runtime"),
   };
   return titles[action];
 }

@@ -19,12 +19,17 @@ const probeMs = 5000;
 /** A model's header is read, its data are tokenized and its memory is planned before a core answers. */
 export const startMs = 600_000;
 
-/** How a Node was found. `electron`: VS Code's own program in the role of Node, for which devices beyond the cpu are no choice. */
-export type NodeKind = "configured" | "path" | "server" | "electron";
+/**
+ * How a Node was found. `installed`: a runtime that this extension has installed; see runtime/installRuntime.ts. `electron`: VS Code's own program in the role
+ * of Node, for which devices beyond the cpu are no choice.
+ */
+export type NodeKind = "configured" | "path" | "server" | "installed" | "electron";
 
 export interface FoundNode {
   node: string;
   kind: NodeKind;
+  /** What came before it and is no Node to be used, each with the reason. */
+  passedOver?: readonly string[];
 }
 
 /** Where to look for Node. */
@@ -34,6 +39,8 @@ export interface NodeSearch {
   /** Folders whose programs are never started. */
   workspaceFolders: readonly string[];
   env?: NodeJS.ProcessEnv;
+  /** Runtimes that were installed, the best first. */
+  installed?: readonly string[];
   /** What runs this process: a plain Node (VS Code's server), or Electron (the desktop). */
   host?: { program: string; electron: boolean };
 }
@@ -42,18 +49,18 @@ export interface NodeSearch {
 const foundNodes = new Map<string, Promise<FoundNode>>();
 
 /**
- * Absolute path of a Node ≥ 20: the configured one, else that of the PATH, else the one VS Code itself runs on. Looked for once in the lifetime of this
+ * Absolute path of a Node ≥ 20: the configured one, else that of the PATH, else the server's, else an installed one, else Electron. Looked for once in the lifetime of this
  * process, and again when it has gone. Throws UserError `node/not-usable` for the configured one, `node/not-found` when there is none.
  */
 export async function findNode(search: NodeSearch): Promise<FoundNode> {
-  const { configured, workspaceFolders, env = process.env, host = thisHost() } = search;
-  const key = JSON.stringify([configured, workspaceFolders, pathOf(env), host]);
+  const { configured, workspaceFolders, env = process.env, installed = [], host = thisHost() } = search;
+  const key = JSON.stringify([configured, workspaceFolders, pathOf(env), installed, host]);
   const known = foundNodes.get(key);
   if (known && existsSync((await known).node)) return known;
   // Of those that saw that it has gone, one looks.
   const looked = foundNodes.get(key);
   if (looked && looked !== known) return looked;
-  const looking = lookForNode({ configured, workspaceFolders, env, host });
+  const looking = lookForNode({ configured, workspaceFolders, env, installed, host });
   foundNodes.set(key, looking);
   looking.catch(() => foundNodes.delete(key));
   return looking;
@@ -67,7 +74,7 @@ function pathOf(env: NodeJS.ProcessEnv): string {
   return env.PATH ?? env.Path ?? "";
 }
 
-async function lookForNode({ configured, workspaceFolders, env, host }: Required<NodeSearch>): Promise<FoundNode> {
+async function lookForNode({ configured, workspaceFolders, env, installed, host }: Required<NodeSearch>): Promise<FoundNode> {
   if (configured !== null) {
     const problem = !path.isAbsolute(configured) ? "it is no absolute path" : await nodeProblem(configured, workspaceFolders);
     if (problem === null) return { node: configured, kind: "configured" };
@@ -78,38 +85,48 @@ async function lookForNode({ configured, workspaceFolders, env, host }: Required
     );
   }
   const tried: string[] = [];
-  for (const candidate of candidates(env, host)) {
+  for (const candidate of candidates(env, installed, host)) {
     const problem = await nodeProblem(candidate.node, workspaceFolders, candidate.kind);
-    if (problem === null) return candidate;
+    if (problem === null) return tried.length === 0 ? candidate : { ...candidate, passedOver: tried };
     tried.push(`${candidate.node}: ${problem}`);
   }
   const found = tried.length === 0 ? "" : ` (${tried.join("; ")})`;
   throw new UserError(
     "node/not-found",
     `No Node.js ${oldestNode} or newer was found on the PATH${found}.`,
-    "Install Node.js, or name one in the setting sparseTuner.nodePath.",
+    "Give the command Install Runtime, install Node.js, or name one in the setting sparseTuner.nodePath.",
   );
 }
 
 /** From the likeliest to the last resort. */
-function* candidates(env: NodeJS.ProcessEnv, host: { program: string; electron: boolean }): Generator<FoundNode> {
+function* candidates(env: NodeJS.ProcessEnv, installed: readonly string[], host: { program: string; electron: boolean }): Generator<FoundNode> {
   for (const folder of pathOf(env).split(path.delimiter)) {
     // A relative entry means another program in every folder.
     const node = path.join(folder, process.platform === "win32" ? "node.exe" : "node");
     if (path.isAbsolute(folder) && existsSync(node)) yield { node, kind: "path" };
   }
-  yield { node: host.program, kind: host.electron ? "electron" : "server" };
+  if (!host.electron) yield { node: host.program, kind: "server" };
+  for (const node of installed) yield { node, kind: "installed" };
+  if (host.electron) yield { node: host.program, kind: "electron" };
 }
 
 /** Why a file is no Node that may be used; null when it is one. */
-async function nodeProblem(file: string, workspaceFolders: readonly string[], kind: NodeKind = "path"): Promise<string | null> {
+export async function nodeProblem(file: string, workspaceFolders: readonly string[], kind: NodeKind = "path"): Promise<string | null> {
   const real = await realpath(file).catch(() => null);
   if (real === null) return "it does not exist";
   for (const folder of workspaceFolders) {
     const workspace = await realpath(folder).catch(() => path.resolve(folder));
     if ([file, real].some((place) => isInside(place, workspace))) return "it lies in the workspace";
   }
-  const version = await nodeVersion(file, programEnvironment({ env: environmentFor(kind) }));
+  return answerProblem(file, { env: environmentFor(kind) });
+}
+
+/** Why a program does not answer as a Node that is new enough; null when it does. One that does not answer in time is killed. */
+export async function answerProblem(
+  file: string,
+  { env, timeoutMs = probeMs, signal }: { env?: Record<string, string>; timeoutMs?: number; signal?: AbortSignal } = {},
+): Promise<string | null> {
+  const version = await nodeVersion(file, { env: programEnvironment({ env }), timeout: timeoutMs, signal });
   if (version === null) return "it does not answer as Node does";
   return Number(version.split(".")[0]) >= oldestNode ? null : `it is version ${version}`;
 }
@@ -124,10 +141,10 @@ function isInside(file: string, folder: string): boolean {
   return relative === "" || (!relative.startsWith("..") && !path.isAbsolute(relative));
 }
 
-function nodeVersion(file: string, env: NodeJS.ProcessEnv): Promise<string | null> {
+function nodeVersion(file: string, given: { env: NodeJS.ProcessEnv; timeout: number; signal?: AbortSignal }): Promise<string | null> {
   return new Promise((resolve) => {
     const script = "process.stdout.write('node ' + process.versions.node)";
-    const options = { timeout: probeMs, killSignal: "SIGKILL", windowsHide: true, env, maxBuffer: 1 << 16 } as const;
+    const options = { ...given, killSignal: "SIGKILL", windowsHide: true, maxBuffer: 1 << 16 } as const;
     execFile(file, ["-e", script], options, (error, stdout) => resolve(error ? null : (/^node (\d+\.\d+\.\d+)/.exec(stdout)?.[1] ?? null)));
   });
 }
@@ -143,13 +160,14 @@ export interface CoreProgram {
   core: string;
   /** What the Node needs in its environment; see {@link environmentFor}. */
   env?: Record<string, string>;
-  /** How the Node was found, to be said where it matters. */
+  /** How the Node was found, and what was not, to be said where it matters. */
   kind?: NodeKind;
+  passedOver?: readonly string[];
 }
 
 /** The program that a found Node and core.js make. */
-export function coreProgram({ node, kind }: FoundNode, core: string): CoreProgram {
-  return { node, core, kind, env: environmentFor(kind) };
+export function coreProgram({ node, kind, passedOver }: FoundNode, core: string): CoreProgram {
+  return { node, core, kind, env: environmentFor(kind), passedOver };
 }
 
 /** The whole environment a program is started with. */

@@ -134,6 +134,7 @@ export const panelActions = [
   "inspect",
   "newRun",
   "manageTrust",
+  "installRuntime",
 ] as const;
 export type PanelAction = (typeof panelActions)[number];
 

@@ -100,9 +100,10 @@ test("views, container, custom editors and walkthrough are those of the table, a
 test("settings are those of the table, paths with machine scope and without effect in Restricted Mode", () => {
   const properties = contributes.configuration.properties;
   assert.deepEqual(sorted(Object.keys(properties)), sorted(Object.keys(settings).map((name) => `sparseTuner.${name}`)));
-  for (const [name, { scope, default: value }] of Object.entries(settings)) {
+  for (const [name, setting] of Object.entries(settings)) {
     const contributed = properties[`sparseTuner.${name}`];
-    assert.deepEqual({ scope: contributed.scope, value: contributed.default }, { scope, value }, name);
+    assert.equal(contributed.scope, setting.scope, name);
+    assert.deepEqual(contributed.default, setting.default, name);
     assert.equal(contributed.markdownDescription, `%setting.${name}.description%`);
   }
   assert.deepEqual(properties["sparseTuner.notifications"].enum, [...notificationLevels]);

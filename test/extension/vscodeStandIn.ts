@@ -78,6 +78,7 @@ export class CancellationError extends Error {}
 /** An enum whose members nobody compares. */
 const members = () => new Proxy({}, { get: (_, name) => String(name) });
 export const CodeActionKind = members();
+export const ConfigurationTarget = members();
 export const DecorationRangeBehavior = members();
 export const TreeItemCollapsibleState = members();
 export const StatusBarAlignment = members();

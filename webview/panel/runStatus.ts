@@ -150,6 +150,8 @@ export function actionText(action: PanelAction): string {
       return t("New Run");
     case "manageTrust":
       return t("Manage Workspace Trust");
+    case "installRuntime":
+      return t("Install Runtime");
   }
 }
 

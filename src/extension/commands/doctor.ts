@@ -4,9 +4,10 @@
  */
 import * as vscode from "vscode";
 import type { ServiceResults } from "../../protocol/serviceProtocol.ts";
+import { commandId } from "../contributions.ts";
 import { toFailure } from "../failures.ts";
-import type { NodeKind } from "../startCore.ts";
 import type { Handlers, ShellParts } from "./shellParts.ts";
+import { missingRuntime, runtimeFix, runtimeText } from "./whichRuntime.ts";
 
 export type Finding = ServiceResults["doctor"]["findings"][number];
 
@@ -17,6 +18,7 @@ export function doctorCommand(parts: ShellParts): Handlers<"doctor"> {
       const { healthy, findings } = await vscode.window.withProgress(options, () => examine(parts));
       const title = vscode.l10n.t("Doctor");
       await parts.documents.show(parts.documents.set(`${title}.md`, doctorText(healthy, findings)));
+      void offerFix(parts);
       return { healthy, findings };
     },
   };
@@ -24,17 +26,18 @@ export function doctorCommand(parts: ShellParts): Handlers<"doctor"> {
 
 /** All findings; without a usable Node only why there is none, because everything else needs it. */
 export async function examine({ program, service, context }: Pick<ShellParts, "program" | "service" | "context">): Promise<ServiceResults["doctor"]> {
-  const probe = vscode.l10n.t("the setting sparseTuner.nodePath, the PATH, and the editor's own Node");
+  const probe = vscode.l10n.t("the setting sparseTuner.nodePath, the PATH, an installed runtime, and the editor's own Node");
   const subject = "node";
   try {
-    const { node, kind } = await program();
+    const used = await program();
     const folder = vscode.workspace.workspaceFolders?.find(({ uri }) => uri.scheme === "file")?.uri ?? context.globalStorageUri;
     await vscode.workspace.fs.createDirectory(folder);
     const { healthy, findings } = await service.request("doctor", { folder: folder.fsPath });
-    const result = `${node} (${foundText(kind)})`;
+    const result = runtimeText(used);
     // The core names its version; which Node it is, and why, only this side knows.
     const own = findings.find((finding) => finding.subject === subject);
-    const runtime = { usable: true, fix: null, ...own, subject, probe, result: own ? `${own.result}: ${result}` : result };
+    const fix = used.kind === "electron" ? runtimeFix() : (own?.fix ?? null);
+    const runtime = { usable: true, ...own, fix, subject, probe, result: own ? `${own.result}: ${result}` : result };
     return { healthy, findings: [runtime, ...findings.filter((finding) => finding !== own)] };
   } catch (error) {
     const { message, action } = toFailure(error);
@@ -42,14 +45,12 @@ export async function examine({ program, service, context }: Pick<ShellParts, "p
   }
 }
 
-function foundText(kind: NodeKind = "path"): string {
-  const texts: Record<NodeKind, string> = {
-    configured: vscode.l10n.t("named in the settings"),
-    path: vscode.l10n.t("found on the PATH"),
-    server: vscode.l10n.t("the one that runs this editor's server"),
-    electron: vscode.l10n.t("the editor itself, for the cpu device only; install Node.js to use others"),
-  };
-  return texts[kind];
+/** The one fix that a button can do. */
+async function offerFix(parts: ShellParts): Promise<void> {
+  if (!(await missingRuntime(parts))) return;
+  const install = vscode.l10n.t("Install Runtime");
+  const chosen = await vscode.window.showInformationMessage(vscode.l10n.t("No Node.js 20 or newer was found on this machine."), install);
+  if (chosen) await vscode.commands.executeCommand(commandId("installRuntime"));
 }
 
 export function doctorText(healthy: boolean, findings: readonly Finding[]): string {

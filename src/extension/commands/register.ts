@@ -13,6 +13,7 @@ import { pruneCommands } from "../prune/pruneModel.ts";
 import { demoCommand } from "./demo.ts";
 import { doctorCommand } from "./doctor.ts";
 import { inspectCommands } from "./inspect.ts";
+import { installRuntimeCommand } from "./installRuntime.ts";
 import { logAndReport } from "./logAndReport.ts";
 import { newRunCommand } from "./newRun.ts";
 import { planMemoryCommand } from "./planMemory.ts";
@@ -36,6 +37,7 @@ export function commandHandlers(parts: ShellParts, refresh: () => Promise<void>)
     ...pruneCommands(parts),
     ...compareCommands(parts),
     ...doctorCommand(parts),
+    ...installRuntimeCommand(parts, refresh),
     ...logAndReport(parts),
     ...demoCommand(parts),
     refreshViews: refresh,
@@ -78,6 +80,7 @@ const commandOf: Record<PanelAction, CommandName | null> = {
   inspect: "inspectSubMatrix",
   newRun: "newRun",
   manageTrust: null,
+  installRuntime: "installRuntime",
 };
 
 /** Does what a button says, for the run or run file it stands beside. */

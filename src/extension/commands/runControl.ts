@@ -7,6 +7,7 @@ import type { CommandName as CoreCommand } from "../../protocol/coreProtocol.ts"
 import { UserError } from "../../protocol/userError.ts";
 import type { RunSession } from "../runs/runSession.ts";
 import { shortName } from "../views/runText.ts";
+import { offerRuntime } from "./installRuntime.ts";
 import type { Handlers, ShellParts } from "./shellParts.ts";
 import { targetOf } from "./targets.ts";
 import { requireTrust } from "./trust.ts";
@@ -34,6 +35,7 @@ async function start(parts: ShellParts, argument: unknown): Promise<unknown> {
 
 /** Starts a saved run file and shows its panel. Returns the run folder. */
 export async function startRunFile(parts: ShellParts, runFile: vscode.Uri): Promise<string> {
+  await offerRuntime(parts);
   const session = await whileStarting(() => parts.runs.start(runFile.fsPath));
   parts.panels.openRun(session, runFile);
   return session.runFolder;
@@ -66,7 +68,10 @@ async function resume(parts: ShellParts, argument: unknown): Promise<string | nu
   const session = await parts.targets.run(argument, vscode.l10n.t("Resume"), "resume");
   if (!session) return null;
   if (session.live) await session.command("resume");
-  else await restart(session);
+  else {
+    await offerRuntime(parts);
+    await restart(session);
+  }
   parts.panels.openRun(session);
   return session.runFolder;
 }

@@ -7,6 +7,7 @@ import { existsSync } from "node:fs";
 import path from "node:path";
 import * as vscode from "vscode";
 import { UserError } from "../../protocol/userError.ts";
+import { offerRuntime } from "../commands/installRuntime.ts";
 import { runNameOf } from "../commands/knownRuns.ts";
 import type { Handlers, ShellParts } from "../commands/shellParts.ts";
 import { targetOf } from "../commands/targets.ts";
@@ -159,6 +160,7 @@ async function start(parts: ShellParts, argument: unknown): Promise<string | nul
   const document = vscode.workspace.textDocuments.find(({ uri }) => uri.toString() === file.toString());
   if (document?.isDirty && !(await document.save()))
     throw new UserError("run/not-saved", vscode.l10n.t("{0} could not be saved.", file.fsPath), vscode.l10n.t("Save it, then start the comparison."));
+  await offerRuntime(parts);
   const options = { location: vscode.ProgressLocation.Window, title: vscode.l10n.t("Starting the comparison") };
   const folder = await vscode.window.withProgress(options, async () => {
     const program = await parts.program();

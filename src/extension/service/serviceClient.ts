@@ -59,6 +59,11 @@ class Lane {
     (await ending?.catch(() => null))?.end();
   }
 
+  /** Ends a process that is asked nothing. */
+  async endIfIdle(): Promise<void> {
+    if (this.#asked === 0) await this.end();
+  }
+
   async #running(): Promise<ServiceProcess> {
     this.#process ??= this.#start();
     const starting = this.#process;
@@ -175,6 +180,11 @@ export class ServiceClient {
       ({ progress }) => onProgress(progress),
       (stream) => this.request("prune", { ...parameters, stream }, options),
     );
+  }
+
+  /** The program has changed: what is asked next starts it, unless something long is being answered. */
+  async renew(): Promise<void> {
+    await Promise.all([this.#quick.endIfIdle(), this.#long.endIfIdle()]);
   }
 
   /** Listens to what a request says under a stream's number, until it is answered. */
