@@ -14,6 +14,7 @@ import { checkpointBytesOf, restoreCheckpoint } from "./checkpointing.ts";
 import { checkSequenceLength, type LoadedData, loadData } from "./data/loadData.ts";
 import { BatchSource, evaluationBatches } from "./data/packing.ts";
 import { openTokenizer, type Tokenizer } from "./data/tokenizer.ts";
+import { type MachineCards, mostFree, readMachineCards } from "./devices/cardMonitor/machineCards.ts";
 import type { Device } from "./devices/device.ts";
 import { openDevice, plannedDevice } from "./devices/open.ts";
 import { type Checkpoint, checkpointsFolder } from "./files/checkpoint.ts";
@@ -21,6 +22,7 @@ import { freeBytes } from "./files/durableFile.ts";
 import { hashFile } from "./files/fileHash.ts";
 import { type ModelFolder, openModelFolder } from "./files/modelFolder.ts";
 import { readText } from "./files/textFile.ts";
+import { changeThatFits } from "./fitting.ts";
 import { checkAdapter } from "./methods/adapters.ts";
 import { blocksInBudget } from "./methods/smt/selection.ts";
 import type { ModelConfig } from "./model/config.ts";
@@ -107,12 +109,30 @@ async function checkResources(checked: CheckedRun, runFolder: string): Promise<v
       `${runFolder}: ${config.checkpoint.keep} checkpoints and one being written need ${formatBytes(neededBytes)}${warmedBytes > 0 ? ", the model after its warm-up included" : ""}; ${formatBytes(hadBytes)} can be had.`,
       "Free space, set output to another disk, or lower checkpoint.keep.",
     );
+  if (plannedDevice(config.device, config.threads).description.startsWith("webgpu")) {
+    const cards = await readMachineCards();
+    if (mostFree(cards.cards)) return checkCardMemory(checked, cards);
+  }
   if (plan.peakBytes > os.totalmem())
     throw new UserError(
       "run/memory-too-small",
       `The run is planned to need ${formatBytes(plan.peakBytes)} of memory; this machine has ${formatBytes(os.totalmem())}.`,
       cheapestChange(config),
     );
+}
+
+/** Refuses what no card of this machine has free, with the change that would fit. What drivers do not tell is not refused for. */
+async function checkCardMemory({ config, base, selection, pruned, plan }: CheckedRun, { cards }: MachineCards): Promise<void> {
+  const most = mostFree(cards);
+  if (!most || plan.peakBytes <= most.freeBytes) return;
+  const device = plannedDevice(config.device, config.threads);
+  const peakOf = async (changed: RunConfig) => (await planMemory(changed, base.config, selection, device, { pruned })).peakBytes;
+  const { freeBytes, card } = most;
+  throw new UserError(
+    "run/memory-too-small",
+    `The run is planned to need ${formatBytes(plan.peakBytes)} of the graphics card's memory; ${card.name} has ${formatBytes(freeBytes)} free of ${formatBytes(card.totalBytes ?? 0)} (${card.source}).`,
+    `${await changeThatFits(config, freeBytes, peakOf)} Or end what else uses the card.`,
+  );
 }
 
 /** Bytes of the files in a folder and its folders; 0 when there is none. */

@@ -86,7 +86,7 @@ export const settings = {
   keepRunning: { scope: "window", default: true },
   notifications: { scope: "window", default: "all" },
   modelFolders: { scope: "machine", default: [] },
-  // Its default, a host's name, stands in package.json alone.
+  // Empty: asked for when a runtime is installed.
   registry: { scope: "machine", default: "" },
 } as const satisfies Record<string, { scope: "machine" | "window"; default?: unknown }>;
 export type SettingName = keyof typeof settings;

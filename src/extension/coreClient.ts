@@ -5,6 +5,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { Value } from "typebox/value";
+import type { CardReport } from "../protocol/cardReading.ts";
 import {
   type BlockPlace,
   type Cell,
@@ -37,6 +38,8 @@ export interface CoreListener {
   /** The same, as they came together. */
   onEvents?(events: RunEvent[]): void;
   onHeartbeat?(status: CoreStatus): void;
+  /** The graphics card's figures, while they are watched. */
+  onCard?(report: CardReport): void;
   /** The core has been silent for too long, or (`true`) speaks again. It is never killed for that. */
   onResponding?(responding: boolean): void;
   /** Heatmap frames. The payload is the listener's own. */
@@ -86,6 +89,7 @@ export class CoreClient {
     bulk.onFrame = (frame) => this.#onFrame(frame);
     rpc.onNotification("events", ({ events }) => this.#onEvents(events));
     rpc.onNotification("heartbeat", ({ status }) => this.#onHeartbeat(status));
+    rpc.onNotification("card", (report) => this.#listener.onCard?.(report));
     rpc.onNotification("ended", (ended) => {
       this.#end ??= ended;
       rpc.end();
@@ -138,6 +142,10 @@ export class CoreClient {
 
   async watchHeatmap(on: boolean): Promise<void> {
     await this.#rpc.request("watchHeatmap", { on });
+  }
+
+  async watchCard(on: boolean): Promise<void> {
+    await this.#rpc.request("watchCard", { on });
   }
 
   /** Reads entries of a block at the next step boundary. */

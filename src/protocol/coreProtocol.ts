@@ -4,6 +4,7 @@
  * The rules to keep: both sides check what they get by these schemas; arrays never travel as JSON; a command has an id and acts once.
  */
 import Type, { type Static } from "typebox";
+import { type CardReport, cardReportSchema } from "./cardReading.ts";
 import type { RunEvent } from "./events.ts";
 
 /** Raised whenever a message changes so that an older side would misread it. */
@@ -74,6 +75,8 @@ export const requestSchemas = {
   status: nothing,
   /** Asks for heatmap frames on the bulk connection, or for no more. A host asks only while somebody looks. */
   watchHeatmap: Type.Object({ on: Type.Boolean() }, closed),
+  /** Asks for the graphics card's figures as `card` notifications, or for no more. A host asks only while somebody looks. */
+  watchCard: Type.Object({ on: Type.Boolean() }, closed),
   /** Reads entries of a block of a linear map at the next step boundary; `row` and `column` count blocks. The values come as a `block` frame. */
   readBlock: Type.Object(
     {
@@ -123,6 +126,7 @@ export const resultSchemas = {
   follow: nothing,
   status,
   watchHeatmap: nothing,
+  watchCard: nothing,
   /** `frame` is the `id` of the frame that holds the values, row-major f32. Or what was not kept, and why: never zeros. */
   readBlock: Type.Union([
     Type.Object({
@@ -149,6 +153,8 @@ const event = Type.Object({ sequence: count, timeMs: Type.Number(), kind: Type.S
 export const notificationSchemas = {
   events: Type.Object({ events: Type.Array(event) }),
   heartbeat: Type.Object({ timeMs: Type.Number(), status }),
+  /** Once a second at most, latest wins; nothing comes of a run whose device is no graphics card. */
+  card: cardReportSchema,
   /** The last message of a core that ends by itself; the host closes its connections then. */
   ended: Type.Object({
     outcome: Type.Enum(["done", "stopped", "failed"]),
@@ -158,6 +164,7 @@ export const notificationSchemas = {
 export type CoreNotifications = {
   events: { events: RunEvent[] };
   heartbeat: Static<typeof notificationSchemas.heartbeat>;
+  card: CardReport;
   ended: Static<typeof notificationSchemas.ended>;
 };
 export type CoreNotification = keyof CoreNotifications;

@@ -5,6 +5,7 @@
  */
 import Type, { type Static } from "typebox";
 import { Compile } from "typebox/compile";
+import { cardFields } from "./cardReading.ts";
 import type { RunEvent } from "./events.ts";
 import { memoryClasses } from "./memory.ts";
 
@@ -55,6 +56,8 @@ export const eventSchemas = {
     tokensPerSecond: Type.Number(),
   }),
   memory: Type.Object({ kind: Type.Literal("memory"), step: count, bytesByClass, peakBytes: count, processBytes: count }),
+  /** The graphics card's figures while somebody looked: every ten seconds, and when its memory was fuller than ever. */
+  card: Type.Object({ kind: Type.Literal("card"), step: count, ...cardFields }),
   evaluation: Type.Object({ kind: Type.Literal("evaluation"), step: count, loss: Type.Number(), tokens: count }),
   /**
    * Zeros of the weights as trained, adapters merged, over the linear maps of a pruned base; `step` 0 is the base itself. `lost`: zeros of the base that

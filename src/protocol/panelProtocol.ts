@@ -5,6 +5,7 @@
  * waits, and the next one is sent when the panel has shown the last (`frameShown`).
  */
 import Type, { type Static } from "typebox";
+import type { CardReport } from "./cardReading.ts";
 import { blockPlaceSchema, type Cell, type HeatmapHeader } from "./coreProtocol.ts";
 import type { RunEvent } from "./events.ts";
 import type { ServiceResults } from "./serviceProtocol.ts";
@@ -102,12 +103,15 @@ export type ToPanel =
       events: RunEvent[];
       /** The latest of each kind. */
       frames: HeatmapFrame[];
+      /** The graphics card's newest figures; null or left out where none are watched. */
+      card?: CardReport | null;
     }
   | { kind: "run"; run: RunView }
   | { kind: "form"; form: FormView }
   | { kind: "plan"; plan: PlanView }
   | { kind: "events"; events: RunEvent[] }
   | { kind: "frame"; frame: HeatmapFrame }
+  | { kind: "card"; card: CardReport | null }
   /** The answer to `readCell`; null when it could not be read, with the reason. */
   | { kind: "cell"; request: number; cell: Cell | null; reason: string };
 

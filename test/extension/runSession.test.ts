@@ -5,15 +5,18 @@ import { appendFileSync, existsSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
+import { toolVariable } from "../../src/core/devices/cardMonitor/tool.ts";
 import { CoreClient } from "../../src/extension/coreClient.ts";
 import { CoreRpc, openSocket } from "../../src/extension/coreRpc.ts";
 import { findLiveRun, liveRuns } from "../../src/extension/liveRuns.ts";
 import type { RunSession } from "../../src/extension/runs/runSession.ts";
+import type { CardReport } from "../../src/protocol/cardReading.ts";
 import { protocolVersion } from "../../src/protocol/coreProtocol.ts";
 import { history, type RunEvent } from "../../src/protocol/events.ts";
 import type { HeatmapFrame } from "../../src/protocol/panelProtocol.ts";
 import { endless, killHard, newRun, readLog, until } from "../core/host/runningCore.ts";
 import { type Overrides, RunProcess, resultOf, session as runHere, temporaryFolder, writeRunFile } from "../core/run/smallRuns.ts";
+import { fakeNvidiaSmi } from "../support/fakeNvidiaSmi.ts";
 import { noService, openWindow, slowSteps, Watcher } from "./windows.ts";
 
 const skip = process.platform === "win32" && "not run: no kill -9 on Windows";
@@ -341,4 +344,29 @@ test("what is asked of a core that is leaving is refused, and nothing else is th
   client.close();
   await assert.rejects(client.status(), { code: "core/unreachable" });
   assert.equal(session.view.state, "running");
+});
+
+test("a window has the graphics card's figures while its panel looks, and none of them afterwards", { skip }, async (t) => {
+  const tool = fakeNvidiaSmi(path.join(temporaryFolder(t), "tool"), "one-card");
+  process.env[toolVariable] = tool.file;
+  t.after(() => delete process.env[toolVariable]);
+  const { runs } = openWindow(t);
+  const session = await started(t, runs);
+  const told: (CardReport | null)[] = [];
+  session.listen({ onCard: (card) => told.push(card) });
+  await until(() => session.events.some(({ kind }) => kind === "step"));
+  assert.deepEqual([session.card, tool.starts()], [null, []]);
+  const looking = session.watchFrames();
+  await until(() => (session.card?.reading?.usedBytes ?? null) !== null);
+  assert.deepEqual(session.card, told.at(-1));
+  assert.equal(session.card?.reading?.name, "NVIDIA GeForce RTX 4090");
+  // Kept readings say nothing of the run's state, and are events like others.
+  await until(() => session.events.some(({ kind }) => kind === "card"));
+  looking.dispose();
+  assert.deepEqual([session.card, told.at(-1)], [null, null]);
+  await until(() => !tool.alive());
+  session.watchFrames();
+  await until(() => session.card !== null);
+  await session.command("stop");
+  await until(() => session.card === null && !tool.alive());
 });

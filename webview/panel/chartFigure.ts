@@ -17,6 +17,8 @@ const pointReachPixels = 6;
 /** A line and what it is called. */
 export interface NamedLine extends PlotLine {
   name: string;
+  /** What it was earlier says nothing of now: its newest value is told only if it is of the newest step. */
+  momentary?: boolean;
 }
 
 /** What a figure draws. */
@@ -49,6 +51,7 @@ export class ChartFigure {
   readonly #place = element("div", { class: "chart-plot", role: "img" });
   readonly #step = element("span", { class: "chart-step" });
   #names: string[] = [];
+  #momentary: boolean[] = [];
   #readings: HTMLElement[] = [];
   #plot: LinePlot | null = null;
   #made = "";
@@ -123,6 +126,7 @@ export class ChartFigure {
 
   #writeLegend(lines: readonly NamedLine[]): void {
     this.#names = lines.map(({ name }) => name);
+    this.#momentary = lines.map(({ momentary = false }) => momentary);
     this.#readings = lines.map(() => element("span", { class: "chart-reading" }));
     const entries = lines.map((line, i) => {
       const sign = element("span", { class: line.points ? "chart-sign chart-sign-points" : line.fill ? "chart-sign chart-sign-area" : "chart-sign" });
@@ -139,7 +143,7 @@ export class ChartFigure {
     const pointed = this.#pointedAt();
     const step = pointed ? pointed.step : this.#shownSteps().at(-1);
     this.#step.textContent = step === undefined ? "" : t("step {0}", step);
-    const values = this.#told(pointed ? pointed.values : this.#newest());
+    const values = this.#told(pointed ? pointed.values : this.#current());
     const newest = this.#newest();
     for (const [i, reading] of this.#readings.entries()) {
       const value = values[i] ?? null;
@@ -173,13 +177,19 @@ export class ChartFigure {
     });
   }
 
+  /** What holds at the newest step that is shown. */
+  #current(): (number | null)[] {
+    const last = this.#shownSteps().length - 1;
+    return this.#newest().map((value, i) => (this.#momentary[i] && typeof this.#data[i + 1]?.[last] !== "number" ? null : value));
+  }
+
   #told(values: (number | null)[]): (number | null)[] {
     return this.chart.readings?.(values) ?? values;
   }
 
   #describe(): void {
     const { from, to } = this.#group.view.shown;
-    const newest = this.#told(this.#newest());
+    const newest = this.#told(this.#current());
     const values = this.#names.flatMap((name, i) => (newest[i] === null ? [] : [`${name} ${this.chart.format(newest[i] ?? 0)}`.trim()]));
     const steps = t("steps {0} to {1}", Math.round(from), Math.round(to));
     this.#place.setAttribute("aria-label", `${this.chart.title}, ${steps}: ${values.join(", ")}`);

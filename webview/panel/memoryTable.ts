@@ -26,7 +26,10 @@ export interface MemoryFigure {
   /** `data-figure` of its cell. */
   name: string;
   label: string;
-  bytes: number;
+  /** Null where they are not known. */
+  bytes: number | null;
+  /** In place of bytes, a figure of another kind; null where it is not known. */
+  text?: string | null;
 }
 
 /** The table, made anew; classes that no column holds bytes of are left out. */
@@ -49,10 +52,12 @@ export function memoryTable(caption: string, columns: readonly MemoryColumn[], f
   peaks.className = "memory-peak";
   peaks.append(element("th", { scope: "row" }, t("peak")));
   for (const { origin, peakBytes } of columns) bytesCell(peaks, peakBytes, { origin, memory: "peak" });
-  for (const { name, label, bytes } of figures) {
+  for (const { name, label, bytes, text } of figures) {
     const row = body.insertRow();
     row.append(element("th", { scope: "row" }, label));
-    bytesCell(row, bytes, { figure: name }).colSpan = columns.length;
+    const cell = bytesCell(row, bytes, { figure: name });
+    cell.colSpan = columns.length;
+    if (text) cell.textContent = text;
   }
   return table;
 }

@@ -34,6 +34,11 @@ export function fullFineTuningColor(theme: Theme): string {
   return theme.series[isLight(theme) ? 4 : 5];
 }
 
+/** The colour of the graphics card's lines: no class's, and quieter than the ledger's own. */
+export function cardColor(theme: Theme): string {
+  return theme.mutedForeground;
+}
+
 function isLight({ kind }: Theme): boolean {
   return kind === "light" || kind === "highContrastLight";
 }

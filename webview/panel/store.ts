@@ -3,6 +3,7 @@
  * It knows no DOM. The rules to keep: the state after `hydrate` and changes equals the state after one later `hydrate`; scalars are never lost; nothing is
  * here that the host did not say.
  */
+import type { CardReport } from "../../src/protocol/cardReading.ts";
 import type { Cell } from "../../src/protocol/coreProtocol.ts";
 import type { RunEvent } from "../../src/protocol/events.ts";
 import { type MemoryClass, memoryClasses } from "../../src/protocol/memory.ts";
@@ -37,6 +38,10 @@ export interface PanelState {
   evaluations: Series<"step" | "loss" | "tokens">;
   /** The ledger's peak by class, as events report it. Bytes, exact up to 2^53. */
   memory: Series<"step" | "peakBytes" | "processBytes" | MemoryClass>;
+  /** The graphics card's figures while somebody looked, oldest first. */
+  cards: readonly EventOf<"card">[];
+  /** What the card tells now; null where nothing is watched. */
+  card: CardReport | null;
   /** Oldest first. */
   notices: readonly Notice[];
   /** Every choice of blocks that holds, oldest first. */
@@ -58,6 +63,7 @@ const noEvents = {
   warmups: Series.empty("step", "of", "afterStep", "loss", "tokensPerSecond"),
   evaluations: Series.empty("step", "loss", "tokens"),
   memory: Series.empty("step", "peakBytes", "processBytes", ...memoryClasses),
+  cards: [],
   notices: [],
   selections: [],
   selection: null,
@@ -65,14 +71,14 @@ const noEvents = {
   pauseReason: "",
 } satisfies Partial<PanelState>;
 
-export const initialState: PanelState = { run: null, form: null, plan: { kind: "none" }, ...noEvents, heatmap: emptyHeatmap, cell: null };
+export const initialState: PanelState = { run: null, form: null, plan: { kind: "none" }, ...noEvents, card: null, heatmap: emptyHeatmap, cell: null };
 
 /** The state after a message. Throws an Error when a frame contradicts itself; the state before is still good then. */
 export function reduce(state: PanelState, message: ToPanel): PanelState {
   switch (message.kind) {
     case "hydrate": {
-      const { run, form, plan, events, frames } = message;
-      return { ...withEvents({ ...initialState, run, form, plan }, events), heatmap: framesApplied(frames) };
+      const { run, form, plan, events, frames, card = null } = message;
+      return { ...withEvents({ ...initialState, run, form, plan, card }, events), heatmap: framesApplied(frames) };
     }
     case "run":
       return { ...state, run: message.run };
@@ -85,6 +91,8 @@ export function reduce(state: PanelState, message: ToPanel): PanelState {
       return withEvents(state, message.events);
     case "frame":
       return { ...state, heatmap: applyFrame(state.heatmap, message.frame) };
+    case "card":
+      return { ...state, card: message.card };
     case "cell":
       return { ...state, cell: { request: message.request, cell: message.cell, reason: message.reason } };
   }
@@ -118,6 +126,7 @@ function withPlainEvents(state: PanelState, events: readonly RunEvent[]): PanelS
   });
   const selections = [...state.selections, ...of("selection")];
   const sparsities = of("sparsity");
+  const cards = of("card");
   return {
     ...state,
     started: of("started").at(-1) ?? state.started,
@@ -127,6 +136,7 @@ function withPlainEvents(state: PanelState, events: readonly RunEvent[]): PanelS
     memory: state.memory.append(
       of("memory").map(({ step, peakBytes, processBytes, bytesByClass }) => ({ step, peakBytes, processBytes, ...bytesByClass })),
     ),
+    cards: cards.length > 0 ? [...state.cards, ...cards] : state.cards,
     notices: notices.length > 0 ? [...state.notices, ...notices] : state.notices,
     selections,
     selection: selections.at(-1) ?? null,
@@ -153,6 +163,7 @@ function withoutStepsAfter(state: PanelState, fromStep: number): PanelState {
     warmups: warmups.filter((row) => behind(afterStep[row]) <= fromStep),
     evaluations: evaluations.filter((row) => evaluationStep[row] <= fromStep),
     memory: memory.filter((row) => memoryStep[row] <= fromStep),
+    cards: state.cards.filter(({ step }) => step <= fromStep),
     notices: notices.filter((notice) => (notice.step ?? Number.NEGATIVE_INFINITY) <= fromStep),
     selections,
     selection: selections.at(-1) ?? null,

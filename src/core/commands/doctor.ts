@@ -6,7 +6,10 @@ import { execFile } from "node:child_process";
 import { accessSync, constants, statfsSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import type { CardReading } from "../../protocol/cardReading.ts";
 import { UserError } from "../../protocol/userError.ts";
+import { readMachineCards } from "../devices/cardMonitor/machineCards.ts";
+import { toolVariable } from "../devices/cardMonitor/tool.ts";
 import { type DeviceName, openDevice } from "../devices/open.ts";
 import { formatBytes } from "../terminal/format.ts";
 import type { DoctorOptions } from "./options.ts";
@@ -28,7 +31,16 @@ const lowDiskBytes = 2 ** 30;
 
 /** Looks at everything; `folder` is where runs would be written. Healthy when a run could start. */
 export async function examine(folder: string): Promise<{ healthy: boolean; findings: Finding[] }> {
-  const findings = [node(), ...(await cpuDevices()), processor(), memory(), disk(folder), await notBuilt("webgpu"), await notBuilt("tensorflow")];
+  const findings = [
+    node(),
+    ...(await cpuDevices()),
+    processor(),
+    memory(),
+    disk(folder),
+    await notBuilt("webgpu"),
+    await cardFigures(),
+    await notBuilt("tensorflow"),
+  ];
   const essential = ["node", "cpu device", "disk"];
   return { healthy: findings.every(({ subject, usable }) => usable || !essential.includes(subject)), findings };
 }
@@ -111,6 +123,28 @@ export function disk(folder: string): Finding {
   const freeBytes = bavail * bsize;
   const fix = freeBytes < lowDiskBytes ? "Free some space, or set `output` in the run file to another disk: checkpoints need room." : null;
   return { subject: "disk", usable: true, probe, result: `${formatBytes(freeBytes)} free for ${path.resolve(folder)}`, fix };
+}
+
+/** What the drivers of graphics cards tell, which the training panel shows beside the ledger. */
+export async function cardFigures(): Promise<Finding> {
+  const subject = "card figures";
+  const probe = process.env[toolVariable]
+    ? `${toolVariable}: ${process.env[toolVariable]}`
+    : `nvidia-smi on the PATH${process.platform === "linux" ? ", /sys/class/drm" : ""}`;
+  const found = await readMachineCards();
+  if ("problem" in found) return { subject, usable: false, probe, result: found.problem, fix: found.fix };
+  const result = found.cards.map(cardText).join("; ");
+  return { subject, usable: true, probe, result, fix: null };
+}
+
+function cardText({ name, totalBytes, usedBytes, utilisation, temperatureC, source }: CardReading): string {
+  const bytes = (value: number | null) => (value === null ? "?" : formatBytes(value));
+  const figures = [
+    totalBytes === null && usedBytes === null ? "memory not told by its driver" : `${bytes(usedBytes)} used of ${bytes(totalBytes)}`,
+    ...(utilisation === null ? [] : [`${Math.round(utilisation * 100)} % busy`]),
+    ...(temperatureC === null ? [] : [`${Math.round(temperatureC)} °C`]),
+  ];
+  return `${name}: ${figures.join(", ")} (${source})`;
 }
 
 /** A device that exists in the design and not in this version says so itself. */

@@ -6,6 +6,7 @@
 import { randomUUID, timingSafeEqual } from "node:crypto";
 import { Value } from "typebox/value";
 import { createMessageConnection, ErrorCodes, type MessageConnection, ResponseError } from "vscode-jsonrpc/node";
+import type { CardReport } from "../../protocol/cardReading.ts";
 import {
   type CoreNotification,
   type CoreNotifications,
@@ -20,6 +21,7 @@ import type { FrameSocket } from "../../protocol/frameSocket.ts";
 import type { Frame } from "../../protocol/frames.ts";
 import { RpcChannel } from "../../protocol/rpcChannel.ts";
 import { UserError } from "../../protocol/userError.ts";
+import type { CardFeed, CardSink } from "./cardFeed.ts";
 import { EventFeed } from "./eventFeed.ts";
 import type { FrameSink, HeatmapFeed } from "./heatmapFeed.ts";
 import type { Steering } from "./steering.ts";
@@ -30,14 +32,15 @@ export interface AttachedCore {
   nonce: string;
   steering: Steering;
   heatmap: HeatmapFeed;
+  card: CardFeed;
   status(): CoreStatus;
   log(line: string): void;
 }
 
-/** A heartbeat is left out while so many bytes wait for a host that does not read. */
+/** A heartbeat, or a card's figures, are left out while so many bytes wait for a host that does not read. */
 const heartbeatBacklogBytes = 1 << 20;
 
-export class AttachedHost implements FrameSink {
+export class AttachedHost implements FrameSink, CardSink {
   /** Names the host's bulk connection. */
   readonly attachment: string = randomUUID();
   readonly #core: AttachedCore;
@@ -113,6 +116,10 @@ export class AttachedHost implements FrameSink {
       void this.#notify("heartbeat", { timeMs: Date.now(), status: this.#core.status() });
   }
 
+  onCard(report: CardReport): void {
+    if (this.#socket.pendingBytes < heartbeatBacklogBytes) void this.#notify("card", report);
+  }
+
   /** Sends the rest of the events and how the run ended. The host closes when it has taken them: an end from here could overtake them there. */
   async end(ended: CoreNotifications["ended"]): Promise<void> {
     await this.#feed?.finish().catch(() => undefined);
@@ -170,6 +177,10 @@ export class AttachedHost implements FrameSink {
       await this.#bulk.send({ kind: "block", id: frame }, values);
       return { available: true, frame, ...place };
     },
+    watchCard: ({ on }) => {
+      this.#core.card.watch(this, on);
+      return {};
+    },
     readCell: (place) => this.#core.steering.readCell(place),
   };
 
@@ -191,6 +202,7 @@ export class AttachedHost implements FrameSink {
 
   #close(): void {
     this.#core.heatmap.watch(this, false);
+    this.#core.card.watch(this, false);
     this.#bulk?.drop("its host has gone");
     void this.#feed?.close();
     this.#channel.close();

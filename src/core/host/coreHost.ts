@@ -20,6 +20,7 @@ import type { Run } from "../run.ts";
 import type { SessionOptions } from "../session.ts";
 import type { Emit } from "../trainer.ts";
 import { type AttachedCore, AttachedHost } from "./attachedHost.ts";
+import { CardFeed } from "./cardFeed.ts";
 import { HeatmapFeed } from "./heatmapFeed.ts";
 import { Listener } from "./listener.ts";
 import { measureChosen } from "./liveMagnitudes.ts";
@@ -46,6 +47,7 @@ export class CoreHost implements AttachedCore {
   readonly nonce: string;
   readonly steering = new Steering((run, still) => this.#look(run, still));
   readonly heatmap: HeatmapFeed;
+  readonly card = new CardFeed();
   readonly #options: CoreHostOptions;
   readonly #hosts = new Set<AttachedHost>();
   readonly #connections = new Set<FrameSocket>();
@@ -92,7 +94,10 @@ export class CoreHost implements AttachedCore {
         this.log(reason);
       },
       stopRequested: () => this.steering.stopRequested(),
-      atBoundary: (control) => this.steering.atBoundary(control),
+      atBoundary: (control) => {
+        this.card.atBoundary();
+        return this.steering.atBoundary(control);
+      },
       onDone: () => this.steering.done(),
       scored: (at, grids) => {
         this.steering.scored(grids);
@@ -117,6 +122,7 @@ export class CoreHost implements AttachedCore {
   /** Says farewell to the hosts and leaves the register. */
   async end(ended: CoreNotifications["ended"]): Promise<void> {
     this.steering.end();
+    this.card.end();
     this.#listener?.close();
     if (this.#timer) clearInterval(this.#timer);
     await this.#registration?.release();
@@ -133,6 +139,7 @@ export class CoreHost implements AttachedCore {
   #onOpen(run: Run, emit: Emit): void {
     this.#run = run;
     this.steering.onOpen(run, emit);
+    this.card.onOpen(run.device.description, (reading) => emit({ kind: "card", step: run.state.step, ...reading }));
     if (run.selection) this.#selected(run.selection, null);
   }
 

@@ -6,6 +6,7 @@
 import os from "node:os";
 import path from "node:path";
 import * as vscode from "vscode";
+import type { CardReport } from "../../protocol/cardReading.ts";
 import type { RunEvent } from "../../protocol/events.ts";
 import type { FormView, FromPanel, HeatmapFrame, RunView } from "../../protocol/panelProtocol.ts";
 import { UserError } from "../../protocol/userError.ts";
@@ -20,6 +21,7 @@ export interface SubjectListener {
   onText(): void;
   onEvents(events: RunEvent[]): void;
   onFrame(frame: HeatmapFrame): void;
+  onCard?(card: CardReport | null): void;
 }
 
 export interface PanelSubject {
@@ -28,6 +30,8 @@ export interface PanelSubject {
   readonly run: RunView;
   readonly events: readonly RunEvent[];
   readonly frames: readonly HeatmapFrame[];
+  /** The graphics card's newest figures, where a core tells them. */
+  readonly card: CardReport | null;
   /** The form, and the text a plan is made from. */
   read(): Promise<{ form: FormView; planFile: string; planText: string } | null>;
   /** While the panel is visible. */
@@ -40,6 +44,7 @@ export class DraftSubject implements PanelSubject {
   readonly target: PanelTarget;
   readonly events: readonly RunEvent[] = [];
   readonly frames: readonly HeatmapFrame[] = [];
+  readonly card = null;
   readonly #uri: vscode.Uri;
 
   constructor(uri: vscode.Uri) {
@@ -127,6 +132,10 @@ export class RunSubject implements PanelSubject {
     return this.session.frames;
   }
 
+  get card(): CardReport | null {
+    return this.session.card;
+  }
+
   async read() {
     // Before the history is asked for: a long one is read without holding the window up.
     await this.session.load();
@@ -144,6 +153,7 @@ export class RunSubject implements PanelSubject {
         if (events.some(({ kind }) => kind === "selection")) listener.onText();
       },
       onFrame: (frame) => listener.onFrame(frame),
+      onCard: (card) => listener.onCard?.(card),
     });
     const frames = this.session.watchFrames();
     return new vscode.Disposable(() => {

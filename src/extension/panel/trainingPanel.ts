@@ -145,6 +145,7 @@ export class TrainingPanel {
       onText: () => this.#textChanged(),
       onEvents: (events) => this.#send({ kind: "events", events }),
       onFrame: (frame) => this.#offer(frame),
+      onCard: (card) => this.#send({ kind: "card", card }),
     });
     const frames = [...subject.frames];
     this.#frameOnItsWay = frames.length > 0;
@@ -156,6 +157,7 @@ export class TrainingPanel {
       plan: this.#plan,
       events: history([...subject.events]),
       frames,
+      card: subject.card,
     });
     if (read) await this.#makePlan(read.planFile, read.planText);
   }

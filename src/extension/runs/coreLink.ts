@@ -25,7 +25,7 @@ import { startOrJoin } from "./startOrJoin.ts";
 const soonMs = 1500;
 const goneMs = 5000;
 /** Changes of these say nothing of the run's state. */
-const routine = new Set<RunEvent["kind"]>(["step", "memory", "warmup", "evaluation"]);
+const routine = new Set<RunEvent["kind"]>(["step", "memory", "warmup", "evaluation", "card"]);
 
 export class CoreLink {
   state: LinkState = { kind: "away" };
@@ -118,9 +118,16 @@ export class CoreLink {
     await this.#askStatus();
   }
 
+  /** Heatmap frames, and the graphics card's figures. */
   async watchFrames(on: boolean): Promise<void> {
     this.#watchingFrames = on;
-    await this.client?.watchHeatmap(on);
+    if (this.client) await this.#tellWatching(this.client, on);
+  }
+
+  async #tellWatching(client: CoreClient, on: boolean): Promise<void> {
+    await client.watchHeatmap(on);
+    // A core of an earlier version, which still works on its run, knows no card.
+    await client.watchCard(on);
   }
 
   /** Ends a core that has been silent for too long, with SIGKILL. */
@@ -221,6 +228,7 @@ export class CoreLink {
         onHeartbeat: (status) => isCurrent() && this.#setStatus(status),
         onResponding: (responding) => isCurrent() && this.#setResponding(responding),
         onFrame: (header: HeatmapHeader, payload) => this.#listener.onFrame({ header, payload }),
+        onCard: (report) => isCurrent() && this.#listener.onCard(report),
         onMalformed: (what) => this.#services.log(`${this.#runFolder}: the core sent what is not understood: ${what}`),
         onEnd: (end) => {
           ended.push(end);
@@ -235,7 +243,7 @@ export class CoreLink {
     this.#set({ kind: "attached", client, status: client.hello.status, responding: true });
     try {
       await client.follow(this.#history.lastSequence);
-      if (this.#watchingFrames) await client.watchHeatmap(true);
+      if (this.#watchingFrames) await this.#tellWatching(client, true);
     } catch (error) {
       // Its end is dealt with where every end is.
       this.#services.log(`${this.#runFolder}: ${error instanceof Error ? error.message : error}`);

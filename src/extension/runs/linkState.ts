@@ -1,4 +1,5 @@
 /** How this window stands to the core of a run. Types and usual times only. */
+import type { CardReport } from "../../protocol/cardReading.ts";
 import { type CoreStatus, notRespondingMs } from "../../protocol/coreProtocol.ts";
 import type { RunEvent } from "../../protocol/events.ts";
 import type { HeatmapFrame } from "../../protocol/panelProtocol.ts";
@@ -18,6 +19,7 @@ export type LinkState =
 export interface LinkListener {
   onEvents(events: RunEvent[]): void;
   onFrame(frame: HeatmapFrame): void;
+  onCard(report: CardReport): void;
   /** The state, the failure or the log's tail is another one. */
   onChange(): void;
 }

@@ -6,6 +6,7 @@
 import { statSync } from "node:fs";
 import { lstat, readdir } from "node:fs/promises";
 import path from "node:path";
+import type { CardReport } from "../../protocol/cardReading.ts";
 import type { BlockPlace, Cell, CommandName, CoreParams } from "../../protocol/coreProtocol.ts";
 import type { RunEvent } from "../../protocol/events.ts";
 import type { StepChoice } from "../../protocol/inspectorProtocol.ts";
@@ -30,6 +31,7 @@ export interface RunListener {
   onView?(view: RunView): void;
   onEvents?(events: RunEvent[]): void;
   onFrame?(frame: HeatmapFrame): void;
+  onCard?(card: CardReport | null): void;
 }
 
 export interface RunOptions {
@@ -54,6 +56,7 @@ export class RunSession {
   #parts: { history: RunHistory; link: CoreLink } | null = null;
   #elsewhere = false;
   #frameWatchers = 0;
+  #card: CardReport | null = null;
   /** Number of the newest event when a frame came last. */
   #framesAt = 0;
   #stored: Promise<void> | null = null;
@@ -95,6 +98,11 @@ export class RunSession {
     return this.#heatmaps.frames;
   }
 
+  /** The graphics card's newest figures; null where no core tells them. They come while somebody watches frames. */
+  get card(): CardReport | null {
+    return this.#card;
+  }
+
   /** Attached to a core. */
   get live(): boolean {
     return this.#open().link.client !== null;
@@ -122,7 +130,7 @@ export class RunSession {
     return this.#open().history.load();
   }
 
-  /** While somebody looks. Counted: the core sends frames only then. */
+  /** While somebody looks. Counted: the core sends frames and the graphics card's figures only then. */
   watchFrames(): { dispose(): void } {
     let watching = true;
     if (++this.#frameWatchers === 1) this.#watch(true);
@@ -238,6 +246,7 @@ export class RunSession {
     const listener = {
       onEvents: (events: RunEvent[]) => this.#onEvents(events),
       onFrame: (frame: HeatmapFrame) => this.#onFrame(frame),
+      onCard: (card: CardReport) => this.#setCard(card),
       onChange: () => this.#onLinkChange(),
     };
     const link = new CoreLink(this.runFolder, history, this.#services, listener, this.#options.times, this.#options.budget);
@@ -260,7 +269,14 @@ export class RunSession {
     this.#tell((listener) => listener.onFrame?.(frame));
   }
 
+  #setCard(card: CardReport | null): void {
+    if (card === this.#card) return;
+    this.#card = card;
+    this.#tell((listener) => listener.onCard?.(card));
+  }
+
   #onLinkChange(): void {
+    if (!this.live) this.#setCard(null);
     if (this.#open().link.state.kind !== "away") this.#elsewhere = false;
     else if (this.#frameWatchers > 0) this.#readStored();
     this.#showView();
@@ -302,6 +318,7 @@ export class RunSession {
     // What was shown when somebody looked last may be long past.
     if (on && this.#framesAt !== history.lastSequence) this.#heatmaps.forgetFrames();
     link.watchFrames(on).catch((error: unknown) => this.#services.log(`${this.runFolder}: ${error instanceof Error ? error.message : error}`));
+    if (!on) this.#setCard(null);
     if (on && !this.live) this.#readStored();
   }
 

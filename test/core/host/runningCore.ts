@@ -11,6 +11,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { createRunFolder } from "../../../src/core/files/runFolder.ts";
 import { CoreClient, type CoreEnd, type CoreListener } from "../../../src/extension/coreClient.ts";
 import { type StartOptions, startCore } from "../../../src/extension/startCore.ts";
+import type { CardReport } from "../../../src/protocol/cardReading.ts";
 import type { CoreStatus, FrameHeader } from "../../../src/protocol/coreProtocol.ts";
 import type { RunEvent } from "../../../src/protocol/events.ts";
 import type { LiveRunRecord } from "../../../src/protocol/liveRun.ts";
@@ -56,6 +57,7 @@ export class WatchingHost {
   readonly events: RunEvent[] = [];
   readonly heartbeats: { atMs: number; status: CoreStatus }[] = [];
   readonly frames: { header: FrameHeader; payload: Uint8Array }[] = [];
+  readonly cards: { atMs: number; report: CardReport }[] = [];
   readonly malformed: string[] = [];
   readonly responding: boolean[] = [];
   readonly end: Promise<CoreEnd>;
@@ -67,6 +69,7 @@ export class WatchingHost {
       onEvent: (event) => this.events.push(event),
       onHeartbeat: (status) => this.heartbeats.push({ atMs: performance.now(), status }),
       onFrame: (header, payload) => this.frames.push({ header, payload }),
+      onCard: (report) => this.cards.push({ atMs: performance.now(), report }),
       onMalformed: (what) => this.malformed.push(what),
       onResponding: (responding) => this.responding.push(responding),
     };
