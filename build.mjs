@@ -5,7 +5,7 @@
  * The rule to keep: a missing compiler is no failure; the command line then computes with the portable device and says so.
  */
 import { existsSync, realpathSync } from "node:fs";
-import { chmod, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { chmod, copyFile, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -32,9 +32,12 @@ const nodeProgram = {
   target: "node20",
   format: "esm",
   // Libraries in CommonJS form call require(); an ES module has none of its own.
-  banner: { js: 'import { createRequire as createBundleRequire } from "node:module";\nconst require = createBundleRequire(import.meta.url);' },
-  // Optional engines are found at run time, where they are installed.
-  external: ["@tensorflow/*", "webgpu", "*.node"],
+  // They also ask where they lie.
+  banner: {
+    js: 'import { createRequire as createBundleRequire } from "node:module";\nconst require = createBundleRequire(import.meta.url);\nconst __dirname = import.meta.dirname;',
+  },
+  // Optional engines are found at run time, where they are installed; node-fetch is of a part of tfjs-core that nothing here calls.
+  external: ["webgpu", "*.node", "node-fetch"],
 };
 /** The oldest VS Code that is supported runs extensions on Node 20, as CommonJS. */
 const extension = { platform: "node", target: "node20", format: "cjs", external: ["vscode"] };
@@ -58,10 +61,17 @@ async function bundlePrograms() {
   await mkdir(path.join(root, "dist"), { recursive: true });
   const inputs = [];
   for (const program of bundles) inputs.push(...Object.keys(await bundle(esbuild, program)));
+  await copyWasm();
   // The bundles are modules wherever dist/ is carried to.
   await writeFile(path.join(root, "dist/package.json"), '{ "type": "module" }\n');
   await chmod(path.join(root, "dist/cli.js"), 0o755);
   await writeFile(path.join(root, "dist/THIRD-PARTY-LICENSES.txt"), await licencesOf(inputs));
+}
+
+/** What the TensorFlow device computes with, beside the programs that look for it there. */
+async function copyWasm() {
+  for (const name of ["tfjs-backend-wasm-simd.wasm", "tfjs-backend-wasm.wasm"])
+    await copyFile(path.join(root, "node_modules/@tensorflow/tfjs-backend-wasm/dist", name), path.join(root, "dist", name));
 }
 
 /** Writes one program as one file, and its style sheet beside it; returns what went into it. */

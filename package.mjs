@@ -17,7 +17,15 @@ const root = path.dirname(fileURLToPath(import.meta.url));
 
 /** What a VSIX is made of, before .vscodeignore has chosen from it. */
 const sources = ["CHANGELOG.md", "LICENSE", "NOTICE", ".vscodeignore", "package.nls.json", "package.nls.zh-cn.json", "l10n", "media"];
-const built = ["extension.cjs", "core.js", "package.json", "THIRD-PARTY-LICENSES.txt", "webview"];
+const built = [
+  "extension.cjs",
+  "core.js",
+  "tfjs-backend-wasm-simd.wasm",
+  "tfjs-backend-wasm.wasm",
+  "package.json",
+  "THIRD-PARTY-LICENSES.txt",
+  "webview",
+];
 /** What of package.json is no business of VS Code's. */
 const notShipped = [
   "scripts",

@@ -30,7 +30,19 @@ export async function openDevices(): Promise<{ devices: OpenedDevice[]; notRun: 
   } catch (error) {
     notRun.push(`not run: conformance of webgpu: ${error instanceof Error ? error.message : error}`);
   }
+  try {
+    devices.push(await openTensorflow());
+  } catch (error) {
+    notRun.push(`not run: conformance of tensorflow: ${error instanceof Error ? error.message : error}`);
+  }
   return { devices, notRun };
+}
+
+/** WebAssembly, unless this machine's environment names another engine. */
+async function openTensorflow(): Promise<OpenedDevice> {
+  const { openTensorflowDevice } = await import("../../src/core/devices/tensorflow/tensorflowDevice.ts");
+  const { device } = await openTensorflowDevice();
+  return { label: "tensorflow", family: "tensorflow", device };
 }
 
 /** A software card takes whole cases of a few thousand elements, in the stricter layout, and no more. */

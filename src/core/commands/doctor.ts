@@ -37,9 +37,9 @@ export async function examine(folder: string): Promise<{ healthy: boolean; findi
     processor(),
     memory(),
     disk(folder),
-    await notBuilt("webgpu"),
+    await device("webgpu"),
     await cardFigures(),
-    await notBuilt("tensorflow"),
+    await device("tensorflow"),
   ];
   const essential = ["node", "cpu device", "disk"];
   return { healthy: findings.every(({ subject, usable }) => usable || !essential.includes(subject)), findings };
@@ -147,13 +147,13 @@ function cardText({ name, totalBytes, usedBytes, utilisation, temperatureC, sour
   return `${name}: ${figures.join(", ")} (${source})`;
 }
 
-/** A device that exists in the design and not in this version says so itself. */
-async function notBuilt(name: Exclude<DeviceName, "auto" | "cpu">): Promise<Finding> {
+/** A device that a run can ask for, with the engine it found and those it did not. */
+async function device(name: Exclude<DeviceName, "auto" | "cpu">): Promise<Finding> {
   const subject = name;
   const probe = "opening the device";
   try {
-    const { device } = await openDevice(name, "auto");
-    const result = device.description;
+    const { device, reasons } = await openDevice(name, "auto");
+    const result = [device.description, ...reasons].join("; ");
     device.close();
     return { subject, usable: true, probe, result, fix: null };
   } catch (error) {

@@ -6,6 +6,7 @@ import { UserError } from "../../protocol/userError.ts";
 import { cpuWorkspaceBytes, nativeAvailable, openCpuDevice } from "./cpu/cpuDevice.ts";
 import { openPortableDevice, portableWorkspaceBytes } from "./cpu/portableDevice.ts";
 import type { Device } from "./device.ts";
+import { openTensorflowDevice, tensorflowWorkspaceBytes } from "./tensorflow/tensorflowDevice.ts";
 import { openWebgpuDevice, webgpuWorkspaceBytes } from "./webgpu/webgpuDevice.ts";
 
 export interface OpenedDevice {
@@ -21,11 +22,10 @@ export function threadCount(threads: number | "auto"): number {
   return threads === "auto" ? os.availableParallelism() : threads;
 }
 
-/** The asked device; `auto` takes the cpu. Throws UserError when it is not part of this version, or there is no card for it. */
+/** The asked device; `auto` takes the cpu. Throws UserError when there is no card for it. */
 export async function openDevice(name: DeviceName, threads: number | "auto"): Promise<OpenedDevice> {
   if (name === "webgpu") return { device: await openWebgpuDevice(), reasons: [] };
-  if (name === "tensorflow")
-    throw new UserError("device/not-available", `The ${name} device is not part of this version.`, "Set device to cpu, webgpu or auto.");
+  if (name === "tensorflow") return openTensorflowDevice();
   if (process.env.SPARSE_TUNER_NO_NATIVE === "1")
     return { device: openPortableDevice(), reasons: [portableBecause("SPARSE_TUNER_NO_NATIVE=1 is set.")] };
   try {
@@ -43,6 +43,7 @@ function portableBecause(reason: string): string {
 /** What the asked device takes for itself, for a plan; nothing is opened. */
 export function plannedDevice(name: DeviceName, threads: number | "auto"): { workspaceBytes: number; description: string } {
   if (name === "webgpu") return { workspaceBytes: webgpuWorkspaceBytes, description: "webgpu" };
+  if (name === "tensorflow") return { workspaceBytes: tensorflowWorkspaceBytes, description: "tensorflow" };
   if (process.env.SPARSE_TUNER_NO_NATIVE === "1" || !nativeAvailable())
     return { workspaceBytes: portableWorkspaceBytes, description: "cpu: portable TypeScript" };
   return { workspaceBytes: cpuWorkspaceBytes(threadCount(threads)), description: `cpu: native kernels, ${threadCount(threads)} threads` };

@@ -172,8 +172,11 @@ function sweepCase({ out, columns: C, pattern, blockSize, cut, dead = [], weight
     call: (d, t) => {
       for (const { first, count } of parts) {
         const own = count === t.errors.shape[1] ? t.errors : d.allocate([out, count], "f32", "workspace");
-        d.sparseGptSweep(t.w, t.losses, own, t.upper, t.diagonal, { pattern, blockSize, first, count });
-        if (own !== t.errors) d.free(own);
+        try {
+          d.sparseGptSweep(t.w, t.losses, own, t.upper, t.diagonal, { pattern, blockSize, first, count });
+        } finally {
+          if (own !== t.errors) d.free(own);
+        }
       }
     },
     outputs: {
