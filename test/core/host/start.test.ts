@@ -35,7 +35,9 @@ test("Node is taken from the PATH, absolute, new enough, and never from a worksp
     const env = { PATH: files.map((file) => path.dirname(file)).join(path.delimiter) };
     return findNode({ configured: null, workspaceFolders: [workspace], env, host: { program: other, electron: false } });
   };
-  assert.deepEqual(await search(old, other, inside, path.join(link, "node"), good), { node: good, kind: "path" });
+  const passedOver = [`${old}: it is version 18.20.0`, `${other}: it does not answer as Node does`];
+  for (const file of [inside, path.join(link, "node")]) passedOver.push(`${file}: it lies in the workspace`);
+  assert.deepEqual(await search(old, other, inside, path.join(link, "node"), good), { node: good, kind: "path", passedOver });
   await assert.rejects(search("./node", old, inside), { code: "node/not-found", message: /is version 18\.20\.0.*lies in the workspace/ });
   const configured = (file: string) => findNode({ configured: file, workspaceFolders: [workspace] });
   assert.deepEqual(await configured(good), { node: good, kind: "configured" });
