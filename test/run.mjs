@@ -18,8 +18,8 @@ const counts = { passed: 0, failed: 0 };
 const notRun = new Set();
 const unsteady = [];
 let failures = [];
-/** Test files in which something failed, so often. */
-const failedFiles = new Map();
+/** Of each test file how many of its tests passed and failed, so that a second try counts in place of the first. */
+const countsOf = new Map();
 
 function report(ok, name, milliseconds, detail = "") {
   counts[ok ? "passed" : "failed"]++;
@@ -47,6 +47,13 @@ function describe(error) {
   return text.replace(/^ +at .*(node:internal|node:async_hooks).*\n?/gm, "");
 }
 
+function count(test, outcome) {
+  const file = path.resolve(root, test.file ?? test.name);
+  const own = countsOf.get(file) ?? { passed: 0, failed: 0 };
+  own[outcome]++;
+  countsOf.set(file, own);
+}
+
 /** Runs test files, so many at a time, and prints every test as it ends. */
 async function tests(files, concurrency) {
   const stream = run({ files, concurrency, timeout: 900_000, cwd: root });
@@ -56,13 +63,15 @@ async function tests(files, concurrency) {
     const name = `${path.relative(root, test.file ?? "")}: ${test.name}`;
     if (test.skip !== undefined) notRun.add(`not run: ${name}${typeof test.skip === "string" ? `: ${test.skip.replace(/^not run: /, "")}` : ""}`);
     else if (isFile(test.name)) report(false, path.relative(root, path.resolve(root, test.name)), 0, "The file holds no test.");
-    else report(true, name, test.details.duration_ms);
+    else {
+      count(test, "passed");
+      report(true, name, test.details.duration_ms);
+    }
   });
   stream.on("test:fail", (test) => {
     const known = test.details.error?.failureType === "subtestsFailed";
     if (test.details.type === "suite" || (known && isFile(test.name))) return;
-    const file = path.resolve(root, test.file ?? test.name);
-    failedFiles.set(file, (failedFiles.get(file) ?? 0) + 1);
+    count(test, "failed");
     report(false, `${path.relative(root, test.file ?? "")}: ${test.name}`, test.details.duration_ms, describe(test.details.error));
   });
   const collect = ({ message }) => {
@@ -75,19 +84,21 @@ async function tests(files, concurrency) {
   for await (const _ of stream);
 }
 
-/** Runs what failed once more, alone; where it passes, its failures no longer count. A few: where many fail, nothing is unsteady. */
+/** Runs what failed once more, alone, and counts that instead. A few files: where many fail, nothing is unsteady. */
 async function secondTry() {
-  const again = [...failedFiles.keys()].filter((file) => file.endsWith(".test.ts"));
-  if (again.length === 0 || again.length > 3) return;
+  const again = [...countsOf].filter(([file, { failed }]) => failed > 0 && file.endsWith(".test.ts")).map(([file]) => file);
+  if (again.length > 3) return;
   for (const file of again) {
-    const before = failedFiles.get(file);
+    const first = countsOf.get(file);
+    const prefix = `${path.relative(root, file)}: `;
+    const before = failures.filter((name) => name.startsWith(prefix));
+    failures = failures.filter((name) => !name.startsWith(prefix));
+    counts.passed -= first.passed;
+    counts.failed -= first.failed;
+    countsOf.delete(file);
     console.log(`again: ${path.relative(root, file)}`);
     await tests([file], 1);
-    if (failedFiles.get(file) > before) continue;
-    counts.failed -= before;
-    const own = failures.filter((name) => name.startsWith(`${path.relative(root, file)}: `));
-    unsteady.push(...own.map((name) => `unsteady: ${name}: failed, then passed alone`));
-    failures = failures.filter((name) => !own.includes(name));
+    unsteady.push(...before.filter((name) => !failures.includes(name)).map((name) => `unsteady: ${name}: failed, then passed alone`));
   }
 }
 
