@@ -33,6 +33,7 @@ interface OpenLayer {
   tensors: Tensor[];
 }
 
+/** Merged weights of one adapter on its base, layer by layer. The layer that is open holds device memory; opening the next one frees it. */
 export class AdapterMerge {
   readonly #device: Device;
   readonly #base: ModelFolder;

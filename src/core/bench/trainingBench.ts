@@ -27,6 +27,7 @@ export interface TrainingRow extends BenchRow {
   keptBytes: number;
 }
 
+/** One line of the bench, and the speeds it is the median of. */
 export interface TrainedEntry {
   entry: TrainingEntry;
   row: TrainingRow;
@@ -34,6 +35,7 @@ export interface TrainedEntry {
   speeds: number[];
 }
 
+/** How every method is timed: on so many threads, in turn with the peer (the path of a Python) where one is given. */
 export interface TrainingOptions {
   threads: number;
   rounds: number;

@@ -34,6 +34,7 @@ export interface PlanOptions extends CommonOptions, JsonOption {
   runFile: string;
 }
 
+/** `compare`: a file begins a comparison, a folder goes on with one. */
 export interface CompareOptions extends CommonOptions, JsonOption {
   /** The file of a comparison, or the folder of one that is gone on with. */
   fileOrFolder: string;
