@@ -1,12 +1,8 @@
 /** One linear map with an adapter, and how to run it: what the tests of LoRS, LoRA, DoRA, SPP and SQFT stand on. */
 import type { Device, DType, Tensor } from "../../src/core/devices/device.ts";
 import type { ReferenceDevice } from "../../src/core/devices/reference.ts";
-import { DoRA } from "../../src/core/methods/dora.ts";
-import { LoRA } from "../../src/core/methods/lora.ts";
-import { LoRS } from "../../src/core/methods/lors.ts";
+import { attachToLinears } from "../../src/core/methods/adapters.ts";
 import type { AdapterMethod, BatchPlace, Linear, TuningMethod } from "../../src/core/methods/method.ts";
-import { SPP } from "../../src/core/methods/spp.ts";
-import { SQFT } from "../../src/core/methods/sqft.ts";
 import { type AdapterConfig, readableValues } from "../../src/protocol/runConfig.ts";
 import { normals } from "./randomTensors.ts";
 
@@ -19,18 +15,7 @@ export function adapterConfig<N extends AdapterName>(name: N, given: Partial<Con
 }
 
 export function attachTo(device: Device, linears: Linear[], config: AdapterConfig, seed = 1): AdapterMethod {
-  switch (config.name) {
-    case "lors":
-      return new LoRS(device, linears, config, seed);
-    case "lora":
-      return new LoRA(device, linears, config, seed);
-    case "dora":
-      return new DoRA(device, linears, config, seed);
-    case "spp":
-      return new SPP(device, linears, config, seed);
-    case "sqft":
-      return new SQFT(device, linears, config, seed);
-  }
+  return attachToLinears(device, linears, config, seed);
 }
 
 /** In every group of four columns of a row the two smallest by size become 0. */

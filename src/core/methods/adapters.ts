@@ -6,7 +6,7 @@ import type { LlamaTensors } from "../model/tensors.ts";
 import { DoRA } from "./dora.ts";
 import { LoRA } from "./lora.ts";
 import { LoRS } from "./lors.ts";
-import type { AdapterMethod } from "./method.ts";
+import type { AdapterMethod, Linear } from "./method.ts";
 import { linearsOf } from "./smt/scoring.ts";
 import { SPP } from "./spp.ts";
 import { SQFT } from "./sqft.ts";
@@ -18,7 +18,11 @@ import { adapterTargets, matricesOf, parametersOf } from "./targets.ts";
  * afterwards calls `afterUpdate`. Throws UserError as adapterTargets does.
  */
 export function attachAdapter(device: Device, tensors: LlamaTensors, config: AdapterConfig, seed: number | null): AdapterMethod {
-  const linears = adapterTargets(config, linearsOf(tensors));
+  return attachToLinears(device, adapterTargets(config, linearsOf(tensors)), config, seed);
+}
+
+/** The same to these maps, whatever the targets are. */
+export function attachToLinears(device: Device, linears: Linear[], config: AdapterConfig, seed: number | null): AdapterMethod {
   switch (config.name) {
     case "lors":
       return new LoRS(device, linears, config, seed);

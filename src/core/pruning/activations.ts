@@ -57,12 +57,12 @@ export class Activations {
     return Math.min(partTokens, tokens - part * partTokens);
   }
 
-  /** Calls body with each part in turn; what it makes of the tensor is forgotten. */
-  async forEach(body: (x: Tensor, part: number) => Promise<void>): Promise<void> {
+  /** Calls body with each part in turn, or with every n-th; what it makes of the tensor is forgotten. */
+  async forEach(body: (x: Tensor, part: number) => Promise<void>, every = 1): Promise<void> {
     const { partTokens, columns } = this.#options;
     // What came from a file may be changed as it is.
     const copy = this.#file ? null : this.#device.allocate([partTokens, columns], "f32", "activations");
-    for (let part = 0; part < this.parts; part++) {
+    for (let part = 0; part < this.parts; part += every) {
       const x = copy ? this.#device.rows(copy, 0, this.tokensOf(part)) : this.#view(part);
       if (copy) this.#device.copy(x, this.#view(part));
       else await this.#load(x, part);

@@ -1,20 +1,22 @@
 /**
  * Pruning from the first decoder block to the last. Of each block: all calibration windows run through it while it is dense and leave statistics of its
  * stages' inputs; its linear maps are pruned; the windows run through it again, now pruned, to become the next block's inputs.
- * The rule to keep: beside the model there is at any time one block's work (a weight as it is pruned, what a forward pass holds), the Hessians of one block
- * and one set of activations; a stage's Hessian is given back as soon as its maps are done.
+ * The rule to keep: beside the model there is at any time one block's work (a weight as it is pruned, what a forward pass holds), no more Hessians than take
+ * the largest one's memory, and one set of activations. For that a block is looked at in passes from its last stage to its first: down_proj, whose Hessian is
+ * the largest, is pruned and its Hessian given back before those of the other stages are gathered, whose inputs it does not change.
  */
 
 import type { PrunedMatrix } from "../../protocol/pruning.ts";
 import type { Device, FileDType, SparsityPattern, Tensor } from "../devices/device.ts";
 import { Frozen } from "../methods/frozen.ts";
 import type { Linear } from "../methods/method.ts";
+import { type Projection, projections } from "../model/config.ts";
 import { type DeviceBatch, forwardLayer, freeBatch, type Llama, uploadBatch } from "../model/llama.ts";
 import { Activations } from "./activations.ts";
 import type { Calibration } from "./calibration.ts";
 import type { Pruner } from "./pruner.ts";
 import { measure, roundTo } from "./reconstruction.ts";
-import { freeStatistics, type ObservedStage, Observing, stagesOf } from "./statistics.ts";
+import { freeStatistics, type Gathered, type ObservedStage, Observing, passesOf, stagesOf } from "./statistics.ts";
 import type { WorkMeter } from "./workMeter.ts";
 
 export interface BlockwiseOptions {
@@ -45,15 +47,8 @@ export async function pruneBlocks(model: Llama, options: BlockwiseOptions): Prom
   const matrices: PrunedMatrix[] = [];
   try {
     for (let layer = 0; layer < model.config.numLayers; layer++) {
-      const stages = stagesOf(model.tensors.layers[layer], options.targets);
-      meter.at("calibrating", layer);
-      if (windows) await observe(model, windows, layer, stages, options);
-      meter.at("pruning", layer);
-      for (const stage of stages)
-        for (const matrix of await pruneStage(model, stage, options)) {
-          matrices.push(matrix);
-          meter.finished(matrix);
-        }
+      const pruned = await pruneBlock(model, windows, layer, options);
+      matrices.push(...pruned.sort((a, b) => projections.indexOf(a.projection as Projection) - projections.indexOf(b.projection as Projection)));
       meter.at("calibrating", layer);
       if (windows && layer + 1 < model.config.numLayers) await advance(model, windows, layer, options);
     }
@@ -61,6 +56,27 @@ export async function pruneBlocks(model: Llama, options: BlockwiseOptions): Prom
   } finally {
     await windows?.close();
   }
+}
+
+/** Prunes a block, pass by pass; its matrices in the order in which they were done. */
+async function pruneBlock(model: Llama, windows: CalibrationWindows | null, layer: number, options: BlockwiseOptions): Promise<PrunedMatrix[]> {
+  const { meter, pruner } = options;
+  const stages = stagesOf(model.tensors.layers[layer], options.targets);
+  const matrices: PrunedMatrix[] = [];
+  for (const [pass, numbers] of passesOf(model.config, options.targets).entries()) {
+    const hessians = stages.filter(({ linears }) => numbers.includes(linears[0].stage - 4 * layer));
+    // Sums of squares are small: the first pass gathers those of all stages.
+    const sumSquares = pass === 0 && pruner.needsSumSquares ? stages : [];
+    meter.at("calibrating", layer);
+    if (windows) await observe(model, windows, layer, { sumSquares, hessians }, pass, options);
+    meter.at("pruning", layer);
+    for (const stage of hessians)
+      for (const matrix of await pruneStage(model, stage, options)) {
+        matrices.push(matrix);
+        meter.finished(matrix);
+      }
+  }
+  return matrices;
 }
 
 /** The calibration tokens on the device, and their hidden states before the block that is next. */
@@ -112,21 +128,28 @@ class CalibrationWindows {
   }
 }
 
-/** Runs the windows through a block that is still dense and fills its stages' statistics. */
-async function observe(model: Llama, windows: CalibrationWindows, layer: number, stages: ObservedStage[], options: BlockwiseOptions): Promise<void> {
-  const { device } = model;
-  const { pruner, signal, meter } = options;
-  const observing = new Observing(device, stages, { sumSquares: pruner.needsSumSquares, hessian: true });
+/** Runs the windows through a block whose maps before these stages are still dense, and fills the stages' statistics. */
+async function observe(
+  model: Llama,
+  windows: CalibrationWindows,
+  layer: number,
+  gathered: Gathered,
+  pass: number,
+  { pruner, signal, meter }: BlockwiseOptions,
+): Promise<void> {
+  const observing = new Observing(model.device, gathered);
   const { parts } = windows;
   // Evenly over all windows: every n-th part measures the errors of a method that has no use for a Hessian.
   const every = pruner.needsHessian ? 1 : Math.ceil((parts * windows.activations.tokensOf(0)) / errorTokens);
-  await windows.activations.forEach(async (x, part) => {
+  const step = gathered.sumSquares.length > 0 ? 1 : every;
+  const look = async (x: Tensor, part: number) => {
     observing.withHessian = part % every === 0;
     forwardLayer(model, observing, windows.batch(part), layer, x);
-    await device.turn();
+    await model.device.turn();
     signal.throwIfAborted();
-    meter.observed(1 / parts);
-  });
+    meter.observed(pass, Math.min(step, parts - part) / parts);
+  };
+  await windows.activations.forEach(look, step);
 }
 
 /** Runs the windows through a block that is pruned now. */

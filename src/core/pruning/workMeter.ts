@@ -5,6 +5,7 @@
 import type { PrunedMatrix, PruningProgress } from "../../protocol/pruning.ts";
 import { type Linear, stageOf } from "../methods/method.ts";
 import { type ModelConfig, type Projection, projectionShape, projections } from "../model/config.ts";
+import { passesOf } from "./statistics.ts";
 
 export interface WorkSettings {
   targets: ReadonlySet<string>;
@@ -24,7 +25,8 @@ const leastShare = 0.01;
 
 /** Work of one block by part, in FLOP. */
 interface BlockWork {
-  observing: number;
+  /** By pass. */
+  observing: number[];
   pruning: number;
   advancing: number;
 }
@@ -54,7 +56,8 @@ export class WorkMeter {
     this.#startedMs = now();
     this.#block = workOf(config, settings);
     const { observing, pruning, advancing } = this.#block;
-    this.#total = config.numLayers * (observing + pruning + advancing) - advancing || 1;
+    const looking = observing.reduce((sum, work) => sum + work, 0);
+    this.#total = config.numLayers * (looking + pruning + advancing) - advancing || 1;
   }
 
   at(stage: PruningProgress["stage"], layer = this.#layer): void {
@@ -69,8 +72,9 @@ export class WorkMeter {
     this.#tell();
   }
 
-  observed(share: number): void {
-    this.#work(share * this.#block.observing);
+  /** A share of a pass over the calibration tokens. */
+  observed(pass: number, share: number): void {
+    this.#work(share * this.#block.observing[pass]);
   }
 
   advanced(share: number): void {
@@ -112,17 +116,22 @@ export class WorkMeter {
 }
 
 function workOf(config: ModelConfig, settings: WorkSettings): BlockWork {
-  let [forward, hessians, pruning] = [0, 0, 0];
-  const seen = new Set<number>();
-  for (const projection of projections) {
-    const [rows, columns] = projectionShape(config, projection);
-    forward += 2 * settings.tokens * rows * columns;
-    if (!settings.targets.has(projection)) continue;
-    pruning += pruningWork(config, projection, settings);
-    if (!seen.has(stageOf[projection])) hessians += 2 * settings.hessianTokens * columns * columns;
-    seen.add(stageOf[projection]);
-  }
-  return { observing: forward + hessians, pruning, advancing: forward };
+  const { targets, tokens, hessianTokens } = settings;
+  const entries = (projection: Projection) => projectionShape(config, projection).reduce((a, b) => a * b);
+  const sum = (of: readonly number[]) => of.reduce((total, work) => total + work, 0);
+  const observing = passesOf(config, targets).map((stages, pass) => {
+    const before = projections.filter((projection) => stageOf[projection] < (stages.at(-1) as number));
+    const hessians = stages.map(
+      (stage) => projectionShape(config, projections.find((projection) => stageOf[projection] === stage) as Projection)[1] ** 2,
+    );
+    return 2 * (pass === 0 ? tokens : hessianTokens) * sum(before.map(entries)) + 2 * hessianTokens * sum(hessians);
+  });
+  const pruned = projections.filter((projection) => targets.has(projection));
+  return {
+    observing,
+    pruning: sum(pruned.map((projection) => pruningWork(config, projection, settings))),
+    advancing: 2 * tokens * sum(projections.map(entries)),
+  };
 }
 
 /** Of one matrix: ranking counted as some operations an entry, the sweep and its part of the factoring, measuring the error. */

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
 import { test } from "node:test";
-import type { Device, FileDType } from "../../../src/core/devices/device.ts";
+import type { Device, FileDType, Tensor } from "../../../src/core/devices/device.ts";
 import { openMetaDevice } from "../../../src/core/devices/meta.ts";
 import { parseModelConfig } from "../../../src/core/files/modelConfig.ts";
 import { decodeFloats, encodeFloats } from "../../../src/core/files/storedFloats.ts";
@@ -17,6 +17,7 @@ import { parsePattern, zeroInRows } from "../../../src/core/pruning/patterns.ts"
 import type { Pruner } from "../../../src/core/pruning/pruner.ts";
 import { ria } from "../../../src/core/pruning/ria.ts";
 import { sparseGpt } from "../../../src/core/pruning/sparseGpt.ts";
+import { passesOf } from "../../../src/core/pruning/statistics.ts";
 import { wanda, wandaScores } from "../../../src/core/pruning/wanda.ts";
 import { WorkMeter } from "../../../src/core/pruning/workMeter.ts";
 import type { PrunedMatrix } from "../../../src/protocol/pruning.ts";
@@ -200,6 +201,46 @@ test("one or two threads prune to the same bits", async () => {
   }
   assert.deepEqual(results[0], results[1]);
 });
+
+/** Bytes of the square f32 tensors that are held at a time; no weight of the model is square. */
+function watchSquares(device: Device): { most: number } {
+  const [allocate, free] = [device.allocate.bind(device), device.free.bind(device)];
+  const squares = new Map<Tensor, number>();
+  const watched = { most: 0 };
+  device.allocate = (shape, dtype, memoryClass) => {
+    const tensor = allocate(shape, dtype, memoryClass);
+    if (shape.length === 2 && shape[0] === shape[1]) squares.set(tensor, 4 * shape[0] ** 2);
+    watched.most = Math.max(
+      watched.most,
+      [...squares.values()].reduce((sum, bytes) => sum + bytes, 0),
+    );
+    return tensor;
+  };
+  device.free = (tensor) => {
+    squares.delete(tensor);
+    free(tensor);
+  };
+  return watched;
+}
+
+const narrow = { ...tinyConfig, hidden_size: 24, num_attention_heads: 4, num_key_value_heads: 2, head_dim: 8 };
+for (const [intermediate, passes] of [
+  [48, [[3], [0, 1, 2]]],
+  [32, [[3], [2], [1], [0]]],
+] as const) {
+  test(`the Hessians held at a time take what the largest one does: ${passes.length} passes, ${intermediate} intermediate columns`, async () => {
+    const config = parseModelConfig({ ...narrow, intermediate_size: intermediate }, "config.json");
+    assert.deepEqual(passesOf(config, new Set(projections)), passes);
+    for (const pruner of [wanda(), sparseGpt()]) {
+      const device = fastDevice();
+      const model = randomModel(device, config, "f32");
+      const watched = watchSquares(device);
+      await prune(model, pruner, { calibration: calibrationOf(config, 20) });
+      assert.equal(watched.most, 4 * intermediate ** 2);
+      device.close();
+    }
+  });
+}
 
 /** A quarter of LLaMA-2-7B in each direction; the shares are the same. */
 const quarter = parseModelConfig(
