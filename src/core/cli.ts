@@ -6,7 +6,7 @@
  */
 import { Command, CommanderError, Help, InvalidArgumentError, Option } from "commander";
 import packageJson from "../../package.json" with { type: "json" };
-import { pruningMethods } from "../protocol/pruning.ts";
+import { pruningGroupings, pruningMethods } from "../protocol/pruning.ts";
 import { UserError } from "../protocol/userError.ts";
 import { bodies } from "./commands/bodies.ts";
 import { fileErrorSentence } from "./commands/fileErrors.ts";
@@ -187,6 +187,16 @@ function commandLine(run: Run): Command {
   command("prune <MODEL>", "Write a model in which a share of the weights of its linear maps is zero.")
     .addOption(new Option("--method <METHOD>", "what is pruned first").choices([...pruningMethods]).makeOptionMandatory())
     .requiredOption("--pattern <PATTERN>", "a share of zeros such as 0.5, or n zeros of m neighbouring inputs: 2:4, 4:8")
+    .addOption(
+      new Option("--grouping <WHERE>", "ria with a share: where the lowest scores are looked for (default: matrix)")
+        .choices([...pruningGroupings])
+        .default(null),
+    )
+    .option(
+      "--permute",
+      "with 2:4, 4:8 …: put the model's channels into an order first in which more of what scores high stays; the model computes the same",
+      false,
+    )
     .option(
       "--calibration <FILE>",
       "text that shows which inputs matter: .txt, .jsonl, .json; magnitude can do without",

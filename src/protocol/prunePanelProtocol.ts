@@ -6,7 +6,7 @@
  */
 import Type, { type Static } from "typebox";
 import type { Failure } from "./panelProtocol.ts";
-import type { PrunedMatrix, PruningMethod, PruningProgress } from "./pruning.ts";
+import type { PrunedMatrix, PruningGrouping, PruningMethod, PruningProgress } from "./pruning.ts";
 
 /** report: of an earlier pruning, read from its folder. */
 export type PruneState = "running" | "done" | "cancelled" | "failed" | "report";
@@ -19,6 +19,10 @@ export interface PruneView {
   method: PruningMethod;
   /** A share of all weights (`0.5`), or `n:m`. */
   pattern: string;
+  /** Where the lowest scores are looked for, when that was chosen. */
+  grouping: PruningGrouping | null;
+  /** Whether channels are put into an order first in which an n:m pattern keeps more. */
+  permuted: boolean;
   /** What it is calibrated on: the file's name, with windows and tokens once they were counted; null for nothing. */
   calibration: { file: string; samples: number; tokens: number | null } | null;
   /** Where the pruned model is, or will be, written. */
@@ -30,6 +34,8 @@ export interface PruneView {
   /** Over all matrices; null before all are done. */
   total: { zeros: number; entries: number } | null;
   failure: Failure | null;
+  /** What there is to know of it, as sentences; of an earlier pruning nothing is kept. */
+  notes: string[];
 }
 
 /** Host → view. */
@@ -37,6 +43,7 @@ export type ToPrune =
   | { kind: "hydrate" /** English text → text of the display language; see webview strings. */; strings: Record<string, string>; view: PruneView }
   /** How far it is, with what was finished since. */
   | { kind: "progress"; progress: PruningProgress }
+  | { kind: "notes"; notes: string[] }
   /** It has ended; `view` holds everything. */
   | { kind: "ended"; view: PruneView };
 

@@ -9,6 +9,10 @@ const count = Type.Integer({ minimum: 0, maximum: 2 ** 53 - 1 });
 export const pruningMethods = ["magnitude", "wanda", "sparsegpt", "ria"] as const;
 export type PruningMethod = (typeof pruningMethods)[number];
 
+/** Where the lowest scores of a share are looked for: in the whole matrix, or in each of its rows. */
+export const pruningGroupings = ["matrix", "row"] as const;
+export type PruningGrouping = (typeof pruningGroupings)[number];
+
 /** A share of all weights (0.5), or n:m, such as 2:4: n zeros in every m neighbouring input columns. */
 export const patternText = Type.String({ pattern: "^(0?\\.[0-9]{1,6}|[1-9][0-9]?:[1-9][0-9]?)$" });
 
@@ -37,7 +41,7 @@ export type PrunedMatrix = Static<typeof prunedMatrixSchema>;
 
 /** Sent at most a few times a second. */
 export const pruningProgressSchema = Type.Object({
-  stage: Type.Enum(["loading", "calibrating", "pruning", "writing"]),
+  stage: Type.Enum(["loading", "permuting", "calibrating", "pruning", "writing"]),
   layer: count,
   layers: count,
   /** 0 to 1, over everything. */
@@ -49,9 +53,17 @@ export const pruningProgressSchema = Type.Object({
 });
 export type PruningProgress = Static<typeof pruningProgressSchema>;
 
+/** What there is to know before the work begins, as sentences: sent once, if there is any. */
+export const pruningNotesSchema = Type.Object({ notes: Type.Array(Type.String(), { maxItems: 100 }) });
+export type PruningNotes = Static<typeof pruningNotesSchema>;
+
 export const pruningReportSchema = Type.Object({
   method: Type.Enum([...pruningMethods]),
   pattern: Type.String(),
+  /** `row` where RIA looked for the lowest scores of each row. */
+  grouping: Type.Optional(Type.Enum([...pruningGroupings])),
+  /** Channels were put into another order before, throughout the model, so that n:m patterns keep more. */
+  permuted: Type.Optional(Type.Boolean()),
   /** Name of the base's folder, its hash, and what it was calibrated on; no path of a machine. */
   base: Type.String(),
   baseSha256: Type.String(),

@@ -8,7 +8,7 @@ import Type, { type Static } from "typebox";
 import { blockParts, blockPlaceSchema, cellSchema, windowSchema } from "./coreProtocol.ts";
 import { taskNames, taskResultSchema, taskScorings } from "./evaluationTasks.ts";
 import { memoryClasses } from "./memory.ts";
-import { patternText, pruningMethods, pruningProgressSchema, pruningReportSchema } from "./pruning.ts";
+import { patternText, pruningGroupings, pruningMethods, pruningNotesSchema, pruningProgressSchema, pruningReportSchema } from "./pruning.ts";
 
 const closed = { additionalProperties: false };
 const count = Type.Integer({ minimum: 0, maximum: 2 ** 53 - 1 });
@@ -94,6 +94,10 @@ export const serviceRequestSchemas = {
       model: file,
       method: Type.Enum([...pruningMethods]),
       pattern: patternText,
+      /** Null: what the method does by itself; only RIA with a share has a choice. */
+      grouping: Type.Union([Type.Enum([...pruningGroupings]), Type.Null()]),
+      /** Whether channels are put into an order first in which an n:m pattern keeps more. */
+      permute: Type.Boolean(),
       /** Text or rows to calibrate on; null only where the method needs none. */
       calibration: Type.Union([file, Type.Null()]),
       /** Windows of text that it calibrates on. */
@@ -244,7 +248,8 @@ export const serviceNotificationSchemas = {
   generated: Type.Object({ stream: count, text: Type.String() }),
   /** Rows of a task that are done; at most a few a second. */
   evaluating: Type.Object({ stream: count, task: Type.Enum([...taskNames]), done: count, of: count }),
-  pruning: Type.Object({ stream: count, progress: pruningProgressSchema }),
+  /** How far it is, or what there is to know of it. */
+  pruning: Type.Object({ stream: count, said: Type.Union([pruningProgressSchema, pruningNotesSchema]) }),
 };
 export type ServiceNotifications = { [Name in keyof typeof serviceNotificationSchemas]: Static<(typeof serviceNotificationSchemas)[Name]> };
 

@@ -10,6 +10,8 @@ export interface PruneAnswers {
   model: string | RegExp | null;
   method: string;
   pattern: string;
+  /** Of an n:m pattern's channels; as they are by default. */
+  order?: string;
   calibration: string;
   /** The label of an entry, or a number. */
   samples: string | number;
@@ -26,6 +28,10 @@ export async function answerPruning(window: WorkbenchWindow, answers: PruneAnswe
   await window.pick(answers.method);
   await asked("Choose how many weights become zero");
   await window.pick(answers.pattern);
+  if (answers.pattern.includes(":") && answers.method !== "SparseGPT") {
+    await asked("Choose the order in which channels fall into groups");
+    await window.pick(answers.order ?? "As they are");
+  }
   await asked("Choose the text that the model is calibrated on");
   await window.pick(answers.calibration);
   if (answers.calibration !== "No calibration") {

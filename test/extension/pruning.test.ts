@@ -18,6 +18,8 @@ const request: PruneRequest = {
   model: "/models/tiny",
   method: "wanda",
   pattern: "2:4",
+  grouping: null,
+  permute: false,
   calibration: "/data/text.jsonl",
   samples: 8,
   sequenceLength: null,
@@ -36,6 +38,8 @@ const report: PruningReport = {
 };
 const progress: PruningProgress = { stage: "pruning", layer: 0, layers: 2, done: 0.5, remainingMs: 10, finished: [matrix] };
 
+type Listener = Parameters<ConstructorParameters<typeof PruningJob>[2]["service"]["prune"]>[1];
+
 /** A job whose service the test plays. */
 function begun() {
   let resolve: (report: PruningReport) => void = () => undefined;
@@ -44,25 +48,31 @@ function begun() {
     [resolve, reject] = [settle, fail];
   });
   const given = { resolve: (value: PruningReport) => resolve(value), reject: (error: unknown) => reject(error) };
-  let tell: (progress: PruningProgress) => void = () => undefined;
+  let listener: Listener | null = null;
   let signal: AbortSignal | undefined;
   const service = {
-    prune: (_: unknown, onProgress: (progress: PruningProgress) => void, options: { signal?: AbortSignal } = {}) => {
-      tell = onProgress;
+    prune: (_: unknown, told: Listener, options: { signal?: AbortSignal } = {}) => {
+      listener = told;
       signal = options.signal;
       options.signal?.addEventListener("abort", () => given.reject(new UserError("service/cancelled", "It was cancelled.", "Start it again.")));
       return answer;
     },
   };
   const job = new PruningJob(request, "tiny", { service, explain: toFailure });
-  return { job, given, tell: (said: PruningProgress) => tell(said), signal: () => signal };
+  return {
+    job,
+    given,
+    tell: (said: PruningProgress) => listener?.onProgress(said),
+    note: (notes: readonly string[]) => listener?.onNotes(notes),
+    signal: () => signal,
+  };
 }
 
 test("a job tells what was finished, and holds everything for a view that comes later", async () => {
   const { job, given, tell } = begun();
   const told: PruningProgress[] = [];
   const ended: PruneView[] = [];
-  job.listen({ onProgress: (said) => told.push(said), onEnded: (view) => ended.push(view) });
+  job.listen({ onProgress: (said) => told.push(said), onNotes: () => undefined, onEnded: (view) => ended.push(view) });
   assert.deepEqual([job.view.state, job.view.folder, job.view.calibration?.file], ["running", request.to, "text.jsonl"]);
   tell(progress);
   assert.deepEqual(told, [progress]);
@@ -72,6 +82,20 @@ test("a job tells what was finished, and holds everything for a view that comes 
   const view = await job.ended;
   assert.deepEqual([view.state, view.total, view.calibration?.tokens], ["done", { zeros: 8, entries: 16 }, 4096]);
   assert.deepEqual(ended, [view]);
+});
+
+test("what there is to know of a pruning reaches its view, at once and later, and is still there when it has ended", async () => {
+  const { job, given, note } = begun();
+  const view = opened(job);
+  view.receive({ kind: "ready" });
+  await settled();
+  note(["3 of the rows of text.jsonl left out (line 2: no text)."]);
+  assert.deepEqual(view.sent.at(-1), { kind: "notes", notes: ["3 of the rows of text.jsonl left out (line 2: no text)."] });
+  given.resolve({ ...report, permuted: true });
+  const ended = await job.ended;
+  assert.deepEqual([ended.notes.length, ended.permuted, ended.grouping], [1, true, null]);
+  note(["too late"]);
+  assert.equal(job.view.notes.length, 1);
 });
 
 test("cancelled, it stays cancelled, whatever the service still says", async () => {

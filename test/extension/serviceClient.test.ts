@@ -126,22 +126,28 @@ const pruning = {
   model: storyFolder,
   method: "wanda",
   pattern: "2:4",
+  grouping: null,
+  permute: false,
   calibration: path.resolve(storyFolder, "../data/gsm8k-train.jsonl"),
   samples: 4,
   sequenceLength: 32,
 } as const;
+
+const onNotes = () => undefined;
 
 test("a pruning tells of every matrix while it runs, and of all in its answer; another's reports do not reach it", async (t) => {
   const client = newClient(t);
   const told: [PruningProgress[], PruningProgress[]] = [[], []];
   const folders = ["pruned", "other-pruned"].map((name) => path.join(home, name));
   const reports = await Promise.all(
-    folders.map((to, i) => client.prune({ ...pruning, method: i === 0 ? "wanda" : "magnitude", to }, (progress) => told[i].push(progress))),
+    folders.map((to, i) =>
+      client.prune({ ...pruning, method: i === 0 ? "wanda" : "magnitude", to }, { onProgress: (said) => told[i].push(said), onNotes }),
+    ),
   );
   for (const [i, report] of reports.entries()) {
     assert.deepEqual(
-      told[i].flatMap(({ finished }) => finished),
-      report.matrices,
+      new Map(told[i].flatMap(({ finished }) => finished).map((matrix) => [matrix.name, matrix])),
+      new Map(report.matrices.map((matrix) => [matrix.name, matrix])),
     );
     assert.equal(report.zeros * 2, report.entries);
     assert.deepEqual(JSON.parse(readFileSync(path.join(folders[i], "pruning.json"), "utf8")), report);
@@ -157,16 +163,30 @@ test("a pruning that is given up rejects at once and leaves nothing; a folder th
   const client = newClient(t);
   const controller = new AbortController();
   const to = path.join(home, "given-up");
-  const given = client.prune({ ...pruning, method: "sparsegpt", samples: 64, to }, () => controller.abort(), { signal: controller.signal });
+  const given = client.prune(
+    { ...pruning, method: "sparsegpt", samples: 64, to },
+    { onProgress: () => controller.abort(), onNotes },
+    { signal: controller.signal },
+  );
   await assert.rejects(given, hasCode("service/cancelled"));
   // Its process answers the next one, so that it is not busy with what nobody waits for.
-  await assert.rejects(
-    client.prune({ ...pruning, to: storyFolder }, () => undefined),
-    hasCode("export/not-empty"),
-  );
+  await assert.rejects(client.prune({ ...pruning, to: storyFolder }, { onProgress: () => undefined, onNotes }), hasCode("export/not-empty"));
   client.dispose();
   await until(() => !isAlive(last().pid), "the end of the service");
   assert.equal(existsSync(to), false);
+});
+
+test("a pruning says what there is to know of it: rows that were left out", async (t) => {
+  const client = newClient(t);
+  const calibration = path.join(home, "bad-row.jsonl");
+  writeFileSync(calibration, `{ no row\n${readFileSync(pruning.calibration, "utf8")}`);
+  const notes: string[] = [];
+  const listener = { onProgress: () => undefined, onNotes: (told: readonly string[]) => notes.push(...told) };
+  await client.prune({ ...pruning, calibration, to: path.join(home, "noted") }, listener);
+  assert.ok(
+    notes.some((note) => /^1 of the rows of bad-row\.jsonl left out \(line 1: /.test(note)),
+    `${notes}`,
+  );
 });
 
 test("a service that is killed rejects what waits for it, and the next request has a new one", async (t) => {

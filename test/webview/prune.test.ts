@@ -28,12 +28,15 @@ const running: PruneView = {
   base: "tiny",
   method: "wanda",
   pattern: "2:4",
+  grouping: null,
+  permuted: false,
   calibration: { file: "text.jsonl", samples: 8, tokens: null },
   folder: "/w/tiny-wanda-2of4",
   progress: null,
   matrices: [],
   total: null,
   failure: null,
+  notes: [],
 };
 
 test("reports one by one give what one later hydrate gives", () => {
@@ -41,7 +44,8 @@ test("reports one by one give what one later hydrate gives", () => {
   let view = reduce(null, { kind: "hydrate", strings: {}, view: running });
   for (const report of reports) view = reduce(view, { kind: "progress", progress: report });
   const { finished: _, ...last } = reports[2];
-  const whole = { ...running, progress: last, matrices: reports.flatMap(({ finished }) => finished) };
+  view = reduce(view, { kind: "notes", notes: ["One row was left out."] });
+  const whole = { ...running, notes: ["One row was left out."], progress: last, matrices: reports.flatMap(({ finished }) => finished) };
   assert.deepEqual(view, whole);
   assert.deepEqual(reduce(null, { kind: "hydrate", strings: {}, view: whole }), view);
 });
@@ -107,6 +111,8 @@ test("what is said of a pruning names method, pattern, calibration and stage", (
   assert.equal(subjectText(running), "tiny, by Wanda to 2:4. Calibrated on 8 windows of text.jsonl.");
   const report = { ...running, pattern: "0.5", method: "magnitude" as const, calibration: null };
   assert.equal(subjectText(report), "tiny, by Magnitude to 50 %. Not calibrated.");
+  assert.match(subjectText({ ...running, permuted: true }), /^tiny, by Wanda to 2:4, with channels in another order\. /);
+  assert.match(subjectText({ ...running, method: "ria", pattern: "0.5", grouping: "row" }), /^tiny, by RIA to 50 %, of each row\. /);
   assert.deepEqual(["0.5", "0.625", ".1", "4:8"].map(patternTitle), ["50 %", "62.5 %", "10 %", "4:8"]);
   assert.match(stageText({ progress: progress(1, []) }), /^Layer 2 of 3/);
   assert.match(stageText({ progress: progress(3, []) }), /^Layer 3 of 3/);

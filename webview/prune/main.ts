@@ -30,9 +30,10 @@ function mount(): () => void {
   const sentence = element("p");
   const bar = element("progress", { max: 1, "aria-label": t("Progress") });
   const facts = mountFacts();
+  const notes = element("ul", { class: "notes", "aria-label": t("Notes"), hidden: true });
   const failure = element("div", { class: "failure", role: "alert", hidden: true });
   const figures = mountFigures();
-  const header = element("header", {}, element("div", { class: "title" }, name, badge, buttons), subject, sentence, bar, facts.list, failure);
+  const header = element("header", {}, element("div", { class: "title" }, name, badge, buttons), subject, sentence, bar, facts.list, notes, failure);
   root.replaceChildren(header, figures.element);
   root.removeAttribute("aria-busy");
 
@@ -50,6 +51,7 @@ function mount(): () => void {
     bar.hidden = view.state !== "running";
     bar.value = view.progress?.done ?? 0;
     facts.update(view);
+    showNotes(notes, view);
     showFailure(failure, view);
     figures.update(view);
   };
@@ -103,6 +105,11 @@ function mountFacts() {
     error(matrices.length === 0 ? "" : errorText(meanError(matrices)));
   };
   return { list, update };
+}
+
+function showNotes(list: HTMLElement, { notes }: PruneView): void {
+  list.hidden = notes.length === 0;
+  if (list.childElementCount !== notes.length) list.replaceChildren(...notes.map((note) => element("li", {}, note)));
 }
 
 function showFailure(box: HTMLElement, { failure }: PruneView): void {

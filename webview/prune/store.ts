@@ -10,6 +10,7 @@ import type { PrunedMatrix } from "../../src/protocol/pruning.ts";
 export function reduce(view: PruneView | null, message: ToPrune): PruneView | null {
   if (message.kind === "hydrate" || message.kind === "ended") return message.view;
   if (view?.state !== "running") return view;
+  if (message.kind === "notes") return { ...view, notes: message.notes };
   const { finished, ...progress } = message.progress;
   return { ...view, progress, matrices: finished.length > 0 ? [...view.matrices, ...finished] : view.matrices };
 }

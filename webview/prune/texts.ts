@@ -71,8 +71,10 @@ export function methodText(method: PruningMethod): string {
 }
 
 /** What was done to which model, and on what it was calibrated. */
-export function subjectText({ base, method, pattern, calibration }: PruneView): string {
-  const how = t("{0}, by {1} to {2}", base, methodText(method), patternTitle(pattern));
+export function subjectText({ base, method, pattern, grouping, permuted, calibration }: PruneView): string {
+  const what = t("{0}, by {1} to {2}", base, methodText(method), patternTitle(pattern));
+  const variants = [...(grouping === "row" ? [t("of each row")] : []), ...(permuted ? [t("with channels in another order")] : [])];
+  const how = [what, ...variants].join(", ");
   if (!calibration) return `${how}. ${t("Not calibrated.")}`;
   const { file, samples, tokens } = calibration;
   const on =
@@ -89,6 +91,8 @@ export function stageText({ progress }: Pick<PruneView, "progress">): string {
   switch (stage) {
     case "loading":
       return t("Reading the model");
+    case "permuting":
+      return t("Putting the channels into an order");
     case "calibrating":
       return t("Layer {0} of {1}: watching what flows through it", Math.min(layer + 1, layers), layers);
     case "pruning":

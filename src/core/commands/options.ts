@@ -5,7 +5,7 @@
 
 import type { BlockPlace } from "../../protocol/coreProtocol.ts";
 import type { TaskName, TaskScoring } from "../../protocol/evaluationTasks.ts";
-import type { PruningMethod } from "../../protocol/pruning.ts";
+import type { PruningGrouping, PruningMethod } from "../../protocol/pruning.ts";
 
 export type { BlockPlace };
 
@@ -132,6 +132,10 @@ export interface PruneCommandOptions extends CommonOptions, JsonOption {
   method: PruningMethod;
   /** 0.5, 2:4, … */
   pattern: string;
+  /** Null: what the method does by itself. */
+  grouping: PruningGrouping | null;
+  /** Put channels into an order first in which an n:m pattern keeps more. */
+  permute: boolean;
   /** Null: magnitude alone goes without. */
   calibration: string | null;
   to: string;

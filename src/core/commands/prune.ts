@@ -8,7 +8,7 @@ import { printNotes } from "./notes.ts";
 import type { PruneCommandOptions } from "./options.ts";
 import { listenForStop } from "./stopSignal.ts";
 
-export async function prune({ json, verbose: _verbose, sequenceLength, threads, ...options }: PruneCommandOptions): Promise<number> {
+export async function prune({ json, verbose: _verbose, sequenceLength, grouping, threads, ...options }: PruneCommandOptions): Promise<number> {
   const stopping = new AbortController();
   const bar = new ProgressBar(process.stderr, styleOf(process.stderr));
   const stop = listenForStop(() => stopping.abort());
@@ -19,7 +19,8 @@ export async function prune({ json, verbose: _verbose, sequenceLength, threads, 
     bar.update({ label: "Pruning %", step: percent, of: 100, etaMs: remainingMs });
   };
   try {
-    const asked = { ...options, threads: threads ?? ("auto" as const), onNotes: printNotes, ...(sequenceLength === null ? {} : { sequenceLength }) };
+    const given = { ...(sequenceLength === null ? {} : { sequenceLength }), ...(grouping === null ? {} : { grouping }) };
+    const asked = { ...options, ...given, threads: threads ?? ("auto" as const), onNotes: printNotes };
     const report = await pruneModel(asked, onProgress, stopping.signal);
     bar.finish();
     process.stdout.write(json ? `${JSON.stringify(report)}\n` : `${pruningTable(report)}\nThe pruned model stands in ${options.to}.\n`);

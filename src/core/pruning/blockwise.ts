@@ -7,19 +7,21 @@
  */
 
 import type { PrunedMatrix } from "../../protocol/pruning.ts";
-import type { Device, FileDType, SparsityPattern, Tensor } from "../devices/device.ts";
+import type { FileDType, SparsityPattern, Tensor } from "../devices/device.ts";
 import { Frozen } from "../methods/frozen.ts";
 import type { Linear } from "../methods/method.ts";
 import { type Projection, projections } from "../model/config.ts";
-import { type DeviceBatch, forwardLayer, freeBatch, type Llama, uploadBatch } from "../model/llama.ts";
-import { Activations } from "./activations.ts";
+import { forwardLayer, type Llama } from "../model/llama.ts";
 import type { Calibration } from "./calibration.ts";
+import { CalibrationWindows, type WindowsOptions } from "./calibrationWindows.ts";
+import { type GroupPattern, permuteColumns, permuteMakers } from "./permuteModel.ts";
 import type { Pruner } from "./pruner.ts";
 import { measure, roundTo } from "./reconstruction.ts";
+import { permuteResidualStream } from "./residualOrder.ts";
 import { freeStatistics, type Gathered, type ObservedStage, Observing, passesOf, stagesOf } from "./statistics.ts";
 import type { WorkMeter } from "./workMeter.ts";
 
-export interface BlockwiseOptions {
+export interface BlockwiseOptions extends WindowsOptions {
   pruner: Pruner;
   pattern: SparsityPattern;
   /** Projections that are pruned. */
@@ -28,21 +30,19 @@ export interface BlockwiseOptions {
   calibration: Calibration | null;
   /** How a file stores a weight. */
   dtypeOf(linear: Linear): FileDType;
-  maxActivationBytes: number;
-  /** Where activations go that are more. */
-  activationFolder: string;
+  /** Whether channels are put into an order first in which an n:m pattern keeps more of the scores; for a method that has scores. */
+  permute?: boolean;
   meter: WorkMeter;
   signal: AbortSignal;
 }
 
-/** Tokens that run through a block together, about: enough for matrix products to be fast. */
-const partTokens = 1024;
 /** Tokens whose inputs measure the errors of methods that gather no Hessian of their own. */
 export const errorTokens = 16384;
 
 /** Prunes the model in place and returns its matrices in order. Throws the signal's reason when it ends it; the model is then part pruned. */
 export async function pruneBlocks(model: Llama, options: BlockwiseOptions): Promise<PrunedMatrix[]> {
   const { meter } = options;
+  if (options.permute) await permuteResidualStream(model, options);
   const windows = options.calibration && (await CalibrationWindows.open(model, options.calibration, options));
   const matrices: PrunedMatrix[] = [];
   try {
@@ -77,55 +77,6 @@ async function pruneBlock(model: Llama, windows: CalibrationWindows | null, laye
       }
   }
   return matrices;
-}
-
-/** The calibration tokens on the device, and their hidden states before the block that is next. */
-class CalibrationWindows {
-  readonly activations: Activations;
-  readonly #batches: DeviceBatch[];
-  readonly #device: Device;
-
-  private constructor(device: Device, activations: Activations, batches: DeviceBatch[]) {
-    this.#device = device;
-    this.activations = activations;
-    this.#batches = batches;
-  }
-
-  static async open(model: Llama, { ids, samples, sequenceLength }: Calibration, options: BlockwiseOptions): Promise<CalibrationWindows> {
-    const { device, config } = model;
-    const perPart = Math.min(samples, Math.max(1, Math.floor(partTokens / sequenceLength)));
-    const activations = await Activations.create(device, {
-      tokens: samples * sequenceLength,
-      partTokens: perPart * sequenceLength,
-      columns: config.hiddenSize,
-      maxBytes: options.maxActivationBytes,
-      folder: options.activationFolder,
-    });
-    const batches: DeviceBatch[] = [];
-    const windows = new CalibrationWindows(device, activations, batches);
-    for (let part = 0; part < activations.parts; part++) {
-      const tokens = activations.tokensOf(part);
-      const inputs = ids.subarray(part * perPart * sequenceLength, part * perPart * sequenceLength + tokens);
-      const positions = Int32Array.from(inputs, (_, i) => i % sequenceLength);
-      const batchSize = tokens / sequenceLength;
-      batches.push(uploadBatch(model, { batchSize, sequenceLength, inputs, positions, documentStart: new Int32Array(tokens) }));
-      await activations.update(part, (x) => device.embeddingForward(x, model.tensors.embedding, batches[part].inputs), true);
-    }
-    return windows;
-  }
-
-  get parts(): number {
-    return this.activations.parts;
-  }
-
-  batch(part: number): DeviceBatch {
-    return this.#batches[part];
-  }
-
-  async close(): Promise<void> {
-    for (const batch of this.#batches) freeBatch(this.#device, batch);
-    await this.activations.close();
-  }
 }
 
 /** Runs the windows through a block whose maps before these stages are still dense, and fills the stages' statistics. */
@@ -163,10 +114,22 @@ async function advance(model: Llama, windows: CalibrationWindows, layer: number,
   }
 }
 
+/** The order in which a stage's input columns will stand, those that make them being in it already; null when they stay as they are. */
+async function orderOf(model: Llama, { linears, statistics }: ObservedStage, { pruner, pattern, permute, signal }: BlockwiseOptions) {
+  if (!permute || !pruner.scores) return null;
+  const [reader] = linears;
+  const scores = await pruner.scores(model, reader.weight, statistics);
+  const order = await permuteMakers(model, reader, scores, pattern as GroupPattern, () => signal.throwIfAborted());
+  if (order && statistics.sumSquares) await permuteColumns(model.device, statistics.sumSquares, order);
+  return order;
+}
+
 /** Prunes the maps of a stage, puts them into the model and gives the stage's statistics back. */
-async function pruneStage(model: Llama, { linears, statistics }: ObservedStage, options: BlockwiseOptions): Promise<PrunedMatrix[]> {
+async function pruneStage(model: Llama, stage: ObservedStage, options: BlockwiseOptions): Promise<PrunedMatrix[]> {
   const { device } = model;
+  const { linears, statistics } = stage;
   const { pruner, signal, meter } = options;
+  const order = await orderOf(model, stage, options);
   const context = (linear: Linear) => ({
     device,
     pattern: options.pattern,
@@ -179,6 +142,7 @@ async function pruneStage(model: Llama, { linears, statistics }: ObservedStage, 
     signal.throwIfAborted();
     const w = device.allocate(linear.weight.shape, "f32", "workspace");
     device.copy(w, linear.weight);
+    if (order) await permuteColumns(device, w, order);
     await pruner.prune(context(linear), w, statistics);
     const rounded = linear.weight.dtype === "f32" ? w : device.allocate(linear.weight.shape, linear.weight.dtype, "workspace");
     await roundTo(device, rounded, w, options.dtypeOf(linear));
@@ -190,7 +154,7 @@ async function pruneStage(model: Llama, { linears, statistics }: ObservedStage, 
   const matrices: PrunedMatrix[] = [];
   for (const [i, linear] of linears.entries()) {
     signal.throwIfAborted();
-    const { zeros, entries, error } = await measure(device, linear.weight, pruned[i], statistics.hessian);
+    const { zeros, entries, error } = await measure(device, linear.weight, pruned[i], statistics.hessian, order);
     device.copy(linear.weight, pruned[i]);
     device.free(pruned[i]);
     matrices.push({ name: linear.name, layer: linear.layer, projection: linear.projection, zeros, entries, error });

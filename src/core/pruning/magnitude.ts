@@ -11,6 +11,7 @@ export function magnitude(): Pruner {
   return {
     needsSumSquares: false,
     needsHessian: false,
+    scores: async () => magnitudeScores,
     prune: ({ device, pattern }, w) => zeroLowest(device, w, pattern, "matrix", magnitudeScores),
   };
 }

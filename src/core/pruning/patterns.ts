@@ -2,13 +2,11 @@
  * Which entries of a weight become zero: patterns as they are written (0.5, 2:4), and the choice of the lowest scores, exact in count, the first of equal
  * ones first. It knows no score and no device but to read and write rows. The rule to keep: no array of a whole matrix on the host.
  */
+import type { PruningGrouping } from "../../protocol/pruning.ts";
 import { UserError } from "../../protocol/userError.ts";
 import type { Device, SparsityPattern, Tensor } from "../devices/device.ts";
 import { zerosOfShare } from "../devices/pruningShapes.ts";
 import { columnsOf, rowsOf } from "../devices/shapes.ts";
-
-/** Entries among which a share is chosen. */
-export type Grouping = "matrix" | "row";
 
 /** Fills scores, none negative, for rows of a weight from `firstRow` on, `columns` to a row. */
 export type RowScores = (scores: Float32Array, weights: Float32Array, firstRow: number, columns: number) => void;
@@ -31,7 +29,7 @@ function pieceRows(columns: number): number {
 }
 
 /** Calls body for w's rows, piece by piece, in order; what it returns true for is written back. */
-async function overPieces(device: Device, w: Tensor, body: (values: Float32Array, firstRow: number, rows: number) => boolean): Promise<void> {
+export async function overPieces(device: Device, w: Tensor, body: (values: Float32Array, firstRow: number, rows: number) => boolean): Promise<void> {
   const [rows, columns] = [rowsOf(w), columnsOf(w)];
   for (let first = 0; first < rows; first += pieceRows(columns)) {
     const count = Math.min(pieceRows(columns), rows - first);
@@ -42,7 +40,7 @@ async function overPieces(device: Device, w: Tensor, body: (values: Float32Array
 }
 
 /** Zeroes the entries of w (out, in) f32 with the lowest scores, as the pattern says; `grouping` is for a share. */
-export async function zeroLowest(device: Device, w: Tensor, pattern: SparsityPattern, grouping: Grouping, score: RowScores): Promise<void> {
+export async function zeroLowest(device: Device, w: Tensor, pattern: SparsityPattern, grouping: PruningGrouping, score: RowScores): Promise<void> {
   const [rows, columns] = [rowsOf(w), columnsOf(w)];
   const scores = new Float32Array(Math.min(rows, pieceRows(columns)) * columns);
   const scored = (values: Float32Array, first: number) => {

@@ -5,7 +5,7 @@
  */
 import { stat } from "node:fs/promises";
 import path from "node:path";
-import type { PrunedMatrix, PruningMethod, PruningProgress, PruningReport } from "../../protocol/pruning.ts";
+import type { PrunedMatrix, PruningGrouping, PruningMethod, PruningProgress, PruningReport } from "../../protocol/pruning.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { checkSequenceLength } from "../data/loadData.ts";
 import { openTokenizer } from "../data/tokenizer.ts";
@@ -25,6 +25,7 @@ import { errorTokens, pruneBlocks } from "./blockwise.ts";
 import { type Calibration, readCalibration } from "./calibration.ts";
 import { magnitude } from "./magnitude.ts";
 import { parsePattern } from "./patterns.ts";
+import { permutedNames } from "./permuteModel.ts";
 import type { Pruner } from "./pruner.ts";
 import { ria } from "./ria.ts";
 import { sparseGpt } from "./sparseGpt.ts";
@@ -37,6 +38,13 @@ export interface PruneOptions {
   method: PruningMethod;
   /** `0.5`, `2:4`, … */
   pattern: string;
+  /** RIA alone: where the lowest scores of a share are looked for; default the whole matrix. */
+  grouping?: PruningGrouping;
+  /**
+   * Puts channels into an order first in which an n:m pattern keeps more, throughout the model, which computes the same; for methods that score weights.
+   * Default false.
+   */
+  permute?: boolean;
   /** Text, JSON lines or JSON; null only for magnitude, which then measures no errors. */
   calibration: string | null;
   /** Windows of the calibration; default 128. */
@@ -61,7 +69,12 @@ export const defaultSamples = 128;
 export const longestWindow = 2048;
 const defaultActivationBytes = 2 ** 30;
 
-const pruners: Record<PruningMethod, () => Pruner> = { magnitude, wanda, sparsegpt: sparseGpt, ria };
+const pruners: Record<PruningMethod, (options: Pick<PruneOptions, "grouping">) => Pruner> = {
+  magnitude,
+  wanda,
+  sparsegpt: () => sparseGpt(),
+  ria: ({ grouping }) => ria({ grouping }),
+};
 
 export const reportFile = "pruning.json";
 
@@ -79,6 +92,7 @@ export async function pruneModel(
   const targets = targetsOf(options.targets);
   if (options.method === "sparsegpt" && options.device !== "auto" && options.device !== "cpu")
     throw new UserError("prune/needs-cpu", `SparseGPT does not compute on the ${options.device} device.`, "Use the device cpu, or another method.");
+  checkVariants(options, pattern);
   if (options.calibration === null && options.method !== "magnitude") throw noCalibration(options.method);
   const base = await openModelFolder(options.model);
   try {
@@ -114,10 +128,12 @@ export async function pruneOn(
   onProgress: (progress: PruningProgress) => void,
   signal: AbortSignal,
 ): Promise<PruningReport> {
-  const pruner = pruners[options.method]();
+  const pruner = pruners[options.method](options);
+  const { permute = false } = options;
   const tokens = calibration?.ids.length ?? 0;
   const hessianTokens = pruner.needsHessian ? tokens : Math.min(tokens, errorTokens);
-  const meter = new WorkMeter(base.config, { targets, tokens, hessianTokens, sweeps: pruner.needsHessian }, onProgress);
+  const permutes = permute ? (pruner.needsSumSquares ? "by inputs" : "by weights") : null;
+  const meter = new WorkMeter(base.config, { targets, tokens, hessianTokens, sweeps: pruner.needsHessian, permutes }, onProgress);
   meter.at("loading");
   const model = await loadModel(device, base, calibration?.sequenceLength ?? 1, (share) => {
     signal.throwIfAborted();
@@ -131,6 +147,7 @@ export async function pruneOn(
     pattern,
     targets,
     calibration,
+    permute,
     dtypeOf: ({ name }) => base.tensor(`${name}.weight`).dtype,
     maxActivationBytes: options.maxActivationBytes ?? defaultActivationBytes,
     activationFolder: await existingFolder(options.to),
@@ -139,7 +156,8 @@ export async function pruneOn(
   });
   meter.at("writing", base.config.numLayers - 1);
   const report = reportOf(options, calibration, path.basename(path.resolve(base.path)), baseSha256, matrices);
-  await exportMerged(base, overridesOf(model, weights, meter, signal), options.to, signal, { [reportFile]: jsonText(report) });
+  const changed = permute ? permutedNames(model) : weights;
+  await exportMerged(base, overridesOf(model, changed, meter, signal), options.to, signal, { [reportFile]: jsonText(report) });
   meter.written(1);
   return report;
 }
@@ -150,6 +168,24 @@ function targetsOf(asked: readonly string[] | undefined): ReadonlySet<Projection
     if (!projections.includes(name as Projection))
       throw new UserError("prune/unknown-target", `${name} is no projection of a decoder layer.`, `Choose from ${projections.join(", ")}.`);
   return new Set(projections.filter((projection) => asked.includes(projection)));
+}
+
+/** Refuses what has no meaning with this method or pattern. */
+function checkVariants({ method, grouping, permute }: PruneOptions, pattern: SparsityPattern): void {
+  if (grouping !== undefined && (method !== "ria" || pattern.kind !== "share"))
+    throw new UserError(
+      "prune/grouping",
+      "Only RIA, and only for a share of zeros such as 0.5, can look for the lowest scores of the matrix or of each row.",
+      "Leave --grouping out.",
+    );
+  if (permute && (method === "sparsegpt" || pattern.kind !== "groups"))
+    throw new UserError(
+      "prune/permute",
+      method === "sparsegpt"
+        ? "SparseGPT changes weights while it prunes: it has no scores by which channels could be put into an order."
+        : "Another order of channels changes nothing for a share of zeros.",
+      method === "sparsegpt" ? "Leave --permute out, or prune by wanda or ria." : "Leave --permute out, or give a pattern such as 2:4.",
+    );
 }
 
 function noCalibration(method: PruningMethod): UserError {
@@ -230,7 +266,7 @@ function overridesOf({ device, tensors }: Llama, names: readonly string[], meter
 }
 
 function reportOf(
-  { method, pattern, calibration: file, seed = 0 }: PruneOptions,
+  { method, pattern, grouping, permute, calibration: file, seed = 0 }: PruneOptions,
   calibration: Calibration | null,
   base: string,
   baseSha256: string,
@@ -241,6 +277,8 @@ function reportOf(
   return {
     method,
     pattern,
+    ...(grouping === undefined ? {} : { grouping }),
+    ...(permute ? { permuted: true } : {}),
     base,
     baseSha256,
     calibration: calibrated,

@@ -1,5 +1,6 @@
 /** What a pruning method is to the loop over blocks: which statistics of the inputs it needs, and how it zeroes one weight. One file a method beside this. */
 import type { Device, SparsityPattern, Tensor } from "../devices/device.ts";
+import type { RowScores } from "./patterns.ts";
 
 /** What calibration leaves of one stage's inputs x (N, C); the linear maps of a stage share them. */
 export interface StageStatistics {
@@ -21,6 +22,8 @@ export interface Pruner {
   needsSumSquares: boolean;
   /** Whether the Hessian has to be of all calibration tokens: then it is what prunes. */
   needsHessian: boolean;
+  /** How it scores the entries of w, the lowest of which go; null for a method that changes weights as it goes. */
+  scores: ((context: Pick<PruneContext, "device">, w: Tensor, statistics: StageStatistics) => Promise<RowScores>) | null;
   /** Told before the weights of a stage are pruned; may use `hessian` as its own memory until `endStage`. */
   beginStage?(context: PruneContext, statistics: StageStatistics): Promise<void>;
   /** Zeroes entries of w (out, in) f32, a copy, in place. */

@@ -35,8 +35,17 @@ export interface Measured {
   error: number | null;
 }
 
-/** Compares a pruned weight with the dense one; without a Hessian the error is null. */
-export async function measure(device: Device, dense: Tensor, pruned: Tensor, hessian: Tensor | null): Promise<Measured> {
+/**
+ * Compares a pruned weight with the dense one; without a Hessian the error is null. `order`: column i of the pruned one stood at order[i] in the dense one,
+ * whose inputs the Hessian is of.
+ */
+export async function measure(
+  device: Device,
+  dense: Tensor,
+  pruned: Tensor,
+  hessian: Tensor | null,
+  order: Int32Array | null = null,
+): Promise<Measured> {
   const columns = columnsOf(dense);
   let [zeros, lost, whole] = [0, 0, 0];
   for (const { firstRow, rows } of rowPieces(dense)) {
@@ -45,7 +54,8 @@ export async function measure(device: Device, dense: Tensor, pruned: Tensor, hes
     for (let i = 0; i < now.length; i++) if (now[i] === 0) zeros++;
     if (hessian) {
       whole += await quadraticForm(device, old, columns, hessian);
-      const difference = old.map((value, i) => value - now[i]);
+      const difference = old.slice();
+      for (let i = 0; i < now.length; i++) difference[order ? i - (i % columns) + order[i % columns] : i] -= now[i];
       lost += await quadraticForm(device, difference, columns, hessian);
     }
     await device.turn();

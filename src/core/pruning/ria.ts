@@ -1,11 +1,12 @@
 /**
  * RIA, relative importance and activations (Zhang et al., ICLR 2024): the smallest (|W_ij|/Σ_i|W_ij| + |W_ij|/Σ_j|W_ij|)·‖x_j‖₂^a of the matrix become
- * zero; a = 0.5, and a = 0 is RI, which needs no data. A row or column of zeros contributes 0.
+ * zero, or of each row; a = 0.5, and a = 0 is RI, which needs no data. A row or column of zeros contributes 0.
  */
+import type { PruningGrouping } from "../../protocol/pruning.ts";
 import type { Device, Tensor } from "../devices/device.ts";
 import { columnsOf, rowsOf } from "../devices/shapes.ts";
-import { type Grouping, type RowScores, zeroLowest } from "./patterns.ts";
-import type { Pruner } from "./pruner.ts";
+import { type RowScores, zeroLowest } from "./patterns.ts";
+import type { PruneContext, Pruner, StageStatistics } from "./pruner.ts";
 import { columnNorms } from "./wanda.ts";
 
 export const riaExponent = 0.5;
@@ -42,14 +43,19 @@ export function riaScores(sums: AbsoluteSums, powers: Float32Array): RowScores {
   };
 }
 
-export function ria({ exponent = riaExponent, grouping = "matrix" as Grouping } = {}): Pruner {
+/** `grouping`: where a share's lowest scores are looked for. */
+export function ria({ exponent = riaExponent, grouping = "matrix" as PruningGrouping } = {}): Pruner {
+  const scores = async (context: Pick<PruneContext, "device">, w: Tensor, { sumSquares }: StageStatistics) => {
+    const norms = sumSquares ? await columnNorms(context, sumSquares) : new Float32Array(columnsOf(w)).fill(1);
+    const powers = norms.map((norm) => norm ** exponent);
+    return riaScores(await absoluteSums(context.device, w), powers);
+  };
   return {
     needsSumSquares: exponent !== 0,
     needsHessian: false,
-    async prune(context, w, { sumSquares }) {
-      const norms = sumSquares ? await columnNorms(context, sumSquares) : new Float32Array(columnsOf(w)).fill(1);
-      const powers = norms.map((norm) => norm ** exponent);
-      await zeroLowest(context.device, w, context.pattern, grouping, riaScores(await absoluteSums(context.device, w), powers));
+    scores,
+    async prune(context, w, statistics) {
+      await zeroLowest(context.device, w, context.pattern, grouping, await scores(context, w, statistics));
     },
   };
 }

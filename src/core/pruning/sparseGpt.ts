@@ -81,6 +81,7 @@ export function sparseGpt({ damping = dampingShare } = {}): Pruner {
   return {
     needsSumSquares: false,
     needsHessian: true,
+    scores: null,
     async beginStage({ device }, { hessian }) {
       diagonal = device.allocate([columnsOf(hessian as Tensor)], "f32", "workspace");
       await factorHessian(device, hessian as Tensor, diagonal, damping);

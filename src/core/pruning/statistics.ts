@@ -53,6 +53,8 @@ export interface Gathered {
 export class Observing extends Frozen {
   /** Whether Hessians are added to as well as sums of squares. */
   withHessian = true;
+  /** Whether the block's output is wanted too. */
+  throughTheBlock = false;
   readonly #device: Device;
   readonly #sumSquares: Map<string, Tensor>;
   readonly #hessians: Map<string, Tensor>;
@@ -80,7 +82,7 @@ export class Observing extends Frozen {
     const hessian = this.withHessian && this.#hessians.get(linear.name);
     if (hessian) this.#device.matmul(hessian, x, x, { transposeA: true, accumulate: true });
     // What comes after the last stage that is looked at is looked at by nobody.
-    if (linear.stage < this.#lastStage) super.linearForward(out, linear, x, accumulate);
+    if (this.throughTheBlock || linear.stage < this.#lastStage) super.linearForward(out, linear, x, accumulate);
   }
 }
 

@@ -5,7 +5,7 @@
 import { UserError } from "../../protocol/userError.ts";
 import type { Tensor } from "../devices/device.ts";
 import { type RowScores, zeroLowest } from "./patterns.ts";
-import type { PruneContext, Pruner } from "./pruner.ts";
+import type { PruneContext, Pruner, StageStatistics } from "./pruner.ts";
 
 /** @param norms ‖x_j‖₂ of each input column. */
 export function wandaScores(norms: Float32Array): RowScores {
@@ -28,12 +28,14 @@ export async function columnNorms({ device }: Pick<PruneContext, "device">, sumS
 }
 
 export function wanda(): Pruner {
+  const scores = async (context: Pick<PruneContext, "device">, _w: Tensor, { sumSquares }: StageStatistics) =>
+    wandaScores(await columnNorms(context, sumSquares as Tensor));
   return {
     needsSumSquares: true,
     needsHessian: false,
-    async prune(context, w, { sumSquares }) {
-      const norms = await columnNorms(context, sumSquares as Tensor);
-      await zeroLowest(context.device, w, context.pattern, "row", wandaScores(norms));
+    scores,
+    async prune(context, w, statistics) {
+      await zeroLowest(context.device, w, context.pattern, "row", await scores(context, w, statistics));
     },
   };
 }

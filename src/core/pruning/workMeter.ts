@@ -5,6 +5,7 @@
 import type { PrunedMatrix, PruningProgress } from "../../protocol/pruning.ts";
 import { type Linear, stageOf } from "../methods/method.ts";
 import { type ModelConfig, type Projection, projectionShape, projections } from "../model/config.ts";
+import { residualStages } from "./permuteModel.ts";
 import { passesOf } from "./statistics.ts";
 
 export interface WorkSettings {
@@ -14,6 +15,8 @@ export interface WorkSettings {
   hessianTokens: number;
   /** Whether weights are swept with an inverse Hessian. */
   sweeps: boolean;
+  /** Whether an order of channels is looked for, and whether tokens go through the dense model for that. */
+  permutes?: "by weights" | "by inputs" | null;
 }
 
 const reportEveryMs = 250;
@@ -38,6 +41,8 @@ export class WorkMeter {
   readonly #config: ModelConfig;
   readonly #settings: WorkSettings;
   readonly #block: BlockWork;
+  /** Of the residual stream's order: what goes through the dense model, and the search. */
+  readonly #residual: { watching: number; searching: number };
   readonly #total: number;
   #stage: PruningProgress["stage"] = "loading";
   #layer = 0;
@@ -57,7 +62,14 @@ export class WorkMeter {
     this.#block = workOf(config, settings);
     const { observing, pruning, advancing } = this.#block;
     const looking = observing.reduce((sum, work) => sum + work, 0);
-    this.#total = config.numLayers * (looking + pruning + advancing) - advancing || 1;
+    this.#residual = {
+      watching: settings.permutes === "by inputs" ? config.numLayers * advancing : 0,
+      searching:
+        config.numLayers *
+        projections.reduce((sum, projection) => sum + (readsResidual(projection) ? searchWork(config, projection, settings) : 0), 0),
+    };
+    const { watching, searching } = this.#residual;
+    this.#total = watching + searching + config.numLayers * (looking + pruning + advancing) - advancing || 1;
   }
 
   at(stage: PruningProgress["stage"], layer = this.#layer): void {
@@ -70,6 +82,16 @@ export class WorkMeter {
   loaded(share: number): void {
     this.#ends.loading = share;
     this.#tell();
+  }
+
+  /** A share of what goes through the dense model. */
+  watched(share: number): void {
+    this.#work(share * this.#residual.watching);
+  }
+
+  /** A share of the search for the residual stream's order. */
+  permuted(share: number): void {
+    this.#work(share * this.#residual.searching);
   }
 
   /** A share of a pass over the calibration tokens. */
@@ -135,9 +157,21 @@ function workOf(config: ModelConfig, settings: WorkSettings): BlockWork {
 }
 
 /** Of one matrix: ranking counted as some operations an entry, the sweep and its part of the factoring, measuring the error. */
-function pruningWork(config: ModelConfig, projection: Projection, { sweeps, tokens }: WorkSettings): number {
+function pruningWork(config: ModelConfig, projection: Projection, settings: WorkSettings): number {
+  const { sweeps, tokens } = settings;
   const [rows, columns] = projectionShape(config, projection);
+  const searching = readsResidual(projection) ? 0 : searchWork(config, projection, settings);
   const ranking = 100 * rows * columns;
   const measuring = tokens > 0 ? 4 * rows * columns * columns : 0;
-  return ranking + measuring + (sweeps ? rows * columns * columns + columns ** 3 : 0);
+  return searching + ranking + measuring + (sweeps ? rows * columns * columns + columns ** 3 : 0);
+}
+
+const readsResidual = (projection: Projection) => residualStages.includes(stageOf[projection]);
+
+/** Comparing every column of a slot with every group, in groups of four; on the host an operation takes the time of some fifty on the device. */
+function searchWork(config: ModelConfig, projection: Projection, { permutes, targets }: WorkSettings): number {
+  if (!permutes || !targets.has(projection)) return 0;
+  const [rows, columns] = projectionShape(config, projection);
+  const together = projection === "o_proj" ? config.headSize : Math.min(columns, 1024);
+  return (50 * rows * columns * together) / 4;
 }

@@ -6,7 +6,7 @@
 import { access } from "node:fs/promises";
 import path from "node:path";
 import type { TaskName } from "../../protocol/evaluationTasks.ts";
-import type { PruningProgress } from "../../protocol/pruning.ts";
+import type { PruningNotes, PruningProgress } from "../../protocol/pruning.ts";
 import { parseRunFile } from "../../protocol/runConfig.ts";
 import type { ServiceParams, ServiceRequest, ServiceResults } from "../../protocol/serviceProtocol.ts";
 import { UserError } from "../../protocol/userError.ts";
@@ -37,7 +37,7 @@ export interface Asker {
   takeValues(id: number): Float32Array;
   generated(stream: number, text: string): void;
   evaluating(stream: number, task: TaskName, done: number, of: number): void;
-  pruning(stream: number, progress: PruningProgress): void;
+  pruning(stream: number, said: PruningProgress | PruningNotes): void;
 }
 
 type Answers = { [Name in ServiceRequest]: (parameters: ServiceParams[Name], asker: Asker) => Promise<ServiceResults[Name]> };
@@ -143,9 +143,13 @@ export const answers: Answers = {
     return { folder: path.resolve(request.to) };
   },
 
-  prune({ stream, sequenceLength, ...request }, { pruning, signal }) {
-    const length = sequenceLength === null ? {} : { sequenceLength };
-    return pruneModel({ ...request, ...length, device: "auto", threads: "auto" }, (progress) => pruning(stream, progress), signal);
+  prune({ stream, sequenceLength, grouping, ...request }, { pruning, signal }) {
+    const given = { ...(sequenceLength === null ? {} : { sequenceLength }), ...(grouping === null ? {} : { grouping }) };
+    const onNotes = (notes: readonly string[]) => {
+      if (notes.length > 0) pruning(stream, { notes: [...notes] });
+    };
+    const options = { ...request, ...given, device: "auto", threads: "auto", onNotes } as const;
+    return pruneModel(options, (progress) => pruning(stream, progress), signal);
   },
 
   doctor: async ({ folder }) => examine(await existingFolder(folder)),

@@ -124,7 +124,7 @@ class Service {
       },
       generated: (stream, text) => void this.#connection.sendNotification("generated", { stream, text }).catch(() => undefined),
       evaluating: (stream, task, done, of) => void this.#connection.sendNotification("evaluating", { stream, task, done, of }).catch(() => undefined),
-      pruning: (stream, progress) => void this.#connection.sendNotification("pruning", { stream, progress }).catch(() => undefined),
+      pruning: (stream, said) => void this.#connection.sendNotification("pruning", { stream, said }).catch(() => undefined),
     };
   }
 }

@@ -114,7 +114,10 @@ class Prunings {
   async #untilEnded(job: PruningJob) {
     const options = { location: vscode.ProgressLocation.Window, title: vscode.l10n.t("Pruning {0}", job.view.base) };
     return vscode.window.withProgress(options, (bar) => {
-      job.listen({ onProgress: ({ done }) => bar.report({ message: `${Math.floor(100 * done)} %` }), onEnded: () => undefined });
+      const onNotes = (notes: string[]) => {
+        for (const note of notes) this.#parts.log.warn(`${job.view.base}: ${note}`);
+      };
+      job.listen({ onProgress: ({ done }) => bar.report({ message: `${Math.floor(100 * done)} %` }), onNotes, onEnded: () => undefined });
       return job.ended;
     });
   }

@@ -106,6 +106,7 @@ export class PrunePanel {
     if (this.#closed || !this.#panel.visible) return;
     this.#watching = this.subject.listen({
       onProgress: (progress) => this.#send({ kind: "progress", progress }),
+      onNotes: (notes) => this.#send({ kind: "notes", notes }),
       onEnded: (view) => this.#send({ kind: "ended", view }),
     });
     this.#send({ kind: "hydrate", strings, view: this.subject.view });

@@ -4,7 +4,7 @@
  */
 import path from "node:path";
 import * as vscode from "vscode";
-import type { PruningMethod } from "../../protocol/pruning.ts";
+import type { PruningGrouping, PruningMethod } from "../../protocol/pruning.ts";
 import { modelPlaces } from "../commands/modelPlaces.ts";
 import { type Answer, askAll, back, inputStep, type Place, pickStep, type Step } from "../commands/multiStep.ts";
 import { askDataFile, askModelFolder, type PathPick, settle } from "../commands/pathQuestions.ts";
@@ -18,6 +18,9 @@ export interface PruneAnswers {
   base: string;
   method: PruningMethod;
   pattern: string;
+  /** Null where there is nothing to choose. */
+  grouping: PruningGrouping | null;
+  permute: boolean;
   /** Empty for none. */
   calibration: string;
   samples: number;
@@ -33,16 +36,39 @@ export async function askPruning(
   given: { model: string; base: string } | null,
   taken: (folder: string) => boolean,
 ): Promise<PruneAnswers | null> {
-  const state: PruneAnswers = { model: "", base: "", method: "wanda", pattern: "2:4", calibration: "", samples: 128, to: "", ...given };
+  const state: PruneAnswers = {
+    model: "",
+    base: "",
+    method: "wanda",
+    pattern: "2:4",
+    grouping: null,
+    permute: false,
+    calibration: "",
+    samples: 128,
+    to: "",
+    ...given,
+  };
   const steps: Step<PruneAnswers>[] = [
     { applies: () => given === null, ask: askModel(parts) },
     { ask: askMethod },
     { ask: askPattern },
+    { applies: hasGroupings, ask: askGrouping },
+    { applies: canPermute, ask: askOrder },
     { ask: askCalibration(parts) },
     { applies: ({ calibration }) => calibration !== "", ask: askSamples },
     { ask: askTarget(parts, taken) },
   ];
-  return (await askAll(vscode.l10n.t("Prune Model"), steps, state)) ? state : null;
+  if (!(await askAll(vscode.l10n.t("Prune Model"), steps, state))) return null;
+  // Chosen for another method or pattern before the person went back.
+  return { ...state, grouping: hasGroupings(state) ? state.grouping : null, permute: canPermute(state) && state.permute };
+}
+
+function hasGroupings({ method, pattern }: PruneAnswers): boolean {
+  return method === "ria" && !pattern.includes(":");
+}
+
+function canPermute({ method, pattern }: PruneAnswers): boolean {
+  return method !== "sparsegpt" && pattern.includes(":");
 }
 
 function askModel(parts: ShellParts): Step<PruneAnswers>["ask"] {
@@ -105,6 +131,37 @@ async function askPattern(state: PruneAnswers, place: Place): Promise<Answer<tru
     state.pattern = pattern;
     return true;
   }
+}
+
+async function askGrouping(state: PruneAnswers, place: Place): Promise<Answer<true>> {
+  const items = [
+    { label: vscode.l10n.t("Whole matrix"), grouping: "matrix" as const, description: vscode.l10n.t("as in the paper: rows may lose more or less") },
+    { label: vscode.l10n.t("Each row"), grouping: "row" as const, description: vscode.l10n.t("every output loses the same share") },
+  ];
+  const placeholder = vscode.l10n.t("Choose among which weights the lowest go");
+  const picked = await pickStep({ ...place, placeholder, items, active: ({ grouping }) => grouping === (state.grouping ?? "matrix") });
+  if (picked === undefined || picked === back) return picked;
+  state.grouping = picked.grouping;
+  return true;
+}
+
+async function askOrder(state: PruneAnswers, place: Place): Promise<Answer<true>> {
+  const items = [
+    { label: vscode.l10n.t("As they are"), permute: false, description: vscode.l10n.t("the model's own order of channels") },
+    {
+      label: vscode.l10n.t("Permuted"),
+      permute: true,
+      description: vscode.l10n.t("keeps more, takes longer"),
+      detail: vscode.l10n.t(
+        "Channels change places throughout the model, which computes the same. Adapters and deltas of the dense model do not fit it any more.",
+      ),
+    },
+  ];
+  const placeholder = vscode.l10n.t("Choose the order in which channels fall into groups");
+  const picked = await pickStep({ ...place, placeholder, items, active: ({ permute }) => permute === state.permute });
+  if (picked === undefined || picked === back) return picked;
+  state.permute = picked.permute;
+  return true;
 }
 
 async function askShare(place: Place): Promise<Answer<string>> {
@@ -184,15 +241,13 @@ function askTarget(parts: ShellParts, taken: (folder: string) => boolean): Step<
 }
 
 /** Beside the model where that lies in the workspace, else in the workspace's first folder, else in the extension's storage: never in another tool's cache. */
-async function freeFolder(
-  { context }: ShellParts,
-  { model, base, method, pattern }: PruneAnswers,
-  taken: (folder: string) => boolean,
-): Promise<string> {
+async function freeFolder({ context }: ShellParts, answers: PruneAnswers, taken: (folder: string) => boolean): Promise<string> {
+  const { model, base, method, pattern, permute } = answers;
   const folders = (vscode.workspace.workspaceFolders ?? []).filter(({ uri }) => uri.scheme === "file").map(({ uri }) => uri.fsPath);
   const inside = folders.some((folder) => model.startsWith(folder + path.sep));
   const parent = inside ? path.dirname(model) : (folders[0] ?? path.join(context.globalStorageUri.fsPath, "models"));
-  const stem = `${base.replace(/[^\p{L}\p{N}._-]+/gu, "-")}-${method}-${patternName(pattern)}`;
+  const variant = permute && canPermute(answers) ? "-permuted" : "";
+  const stem = `${base.replace(/[^\p{L}\p{N}._-]+/gu, "-")}-${method}-${patternName(pattern)}${variant}`;
   for (let number = 1; ; number++) {
     const folder = path.join(parent, number === 1 ? stem : `${stem}-${number}`);
     if (!taken(folder) && (await isEmpty(folder))) return folder;

@@ -15,6 +15,7 @@ export type PruneRequest = Omit<ServiceParams["prune"], "stream">;
 /** Told what happens. */
 export interface PruneListener {
   onProgress(progress: PruningProgress): void;
+  onNotes(notes: string[]): void;
   onEnded(view: PruneView): void;
 }
 
@@ -43,19 +44,22 @@ export class PruningJob implements PruneSubject {
 
   /** Begins at once. `base` is what the model is called. */
   constructor(request: PruneRequest, base: string, parts: JobParts) {
-    const { model, method, pattern, calibration, samples, to } = request;
+    const { model, method, pattern, grouping, permute, calibration, samples, to } = request;
     this.model = model;
     this.#view = {
       state: "running",
       base,
       method,
       pattern,
+      grouping,
+      permuted: permute,
       calibration: calibration === null ? null : { file: path.basename(calibration), samples, tokens: null },
       folder: to,
       progress: null,
       matrices: [],
       total: null,
       failure: null,
+      notes: [],
     };
     this.ended = this.#run(request, parts);
   }
@@ -77,14 +81,29 @@ export class PruningJob implements PruneSubject {
   async #run(request: PruneRequest, { service, explain }: JobParts): Promise<PruneView> {
     const { signal } = this.#controller;
     try {
-      const report = await service.prune(request, (progress) => this.#onProgress(progress), { signal });
-      const { matrices, calibration, total } = reportView(report, this.#view.folder);
-      this.#view = { ...this.#view, state: "done", matrices, calibration, total };
+      const listener = {
+        onProgress: (progress: PruningProgress) => this.#onProgress(progress),
+        onNotes: (notes: readonly string[]) => this.#onNotes(notes),
+      };
+      const report = await service.prune(request, listener, { signal });
+      this.#view = {
+        ...reportView(report, this.#view.folder),
+        state: "done",
+        base: this.#view.base,
+        progress: this.#view.progress,
+        notes: this.#view.notes,
+      };
     } catch (error) {
       this.#view = signal.aborted ? { ...this.#view, state: "cancelled" } : { ...this.#view, state: "failed", failure: explain(error) };
     }
     for (const { onEnded } of this.#listeners) onEnded(this.#view);
     return this.#view;
+  }
+
+  #onNotes(notes: readonly string[]): void {
+    if (this.#view.state !== "running") return;
+    this.#view = { ...this.#view, notes: [...notes] };
+    for (const { onNotes } of this.#listeners) onNotes(this.#view.notes);
   }
 
   #onProgress(progress: PruningProgress): void {
@@ -98,18 +117,21 @@ export class PruningJob implements PruneSubject {
 
 /** An earlier pruning, as its report says. */
 export function reportView(report: PruningReport, folder: string): PruneView {
-  const { base, method, pattern, calibration, matrices, zeros, entries } = report;
+  const { base, method, pattern, grouping = null, permuted = false, calibration, matrices, zeros, entries } = report;
   return {
     state: "report",
     base,
     method,
     pattern,
+    grouping,
+    permuted,
     calibration: calibration && { file: calibration.file, samples: calibration.samples, tokens: calibration.tokens },
     folder,
     progress: null,
     matrices,
     total: { zeros, entries },
     failure: null,
+    notes: [],
   };
 }
 

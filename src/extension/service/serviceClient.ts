@@ -170,14 +170,14 @@ export class ServiceClient {
     return this.#streaming<"evaluating", "evaluateTasks">(onProgress, (stream) => this.request("evaluateTasks", { ...parameters, stream }, options));
   }
 
-  /** Prunes a model; `onProgress` gets every report of how far it is. */
+  /** Prunes a model; `listener` gets what there is to know of it, and every report of how far it is. */
   prune(
     parameters: Omit<ServiceParams["prune"], "stream">,
-    onProgress: (progress: PruningProgress) => void,
+    listener: { onProgress(progress: PruningProgress): void; onNotes(notes: readonly string[]): void },
     options: { signal?: AbortSignal } = {},
   ): Promise<ServiceResults["prune"]> {
     return this.#streaming<"pruning", "prune">(
-      ({ progress }) => onProgress(progress),
+      ({ said }) => ("notes" in said ? listener.onNotes(said.notes) : listener.onProgress(said)),
       (stream) => this.request("prune", { ...parameters, stream }, options),
     );
   }

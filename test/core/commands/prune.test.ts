@@ -50,6 +50,8 @@ test("refusals exit 2 with a sentence and the next action", () => {
     [["--method", "wanda", "--pattern", "2:4", "--to", "d"], /wanda looks at a layer's inputs and needs text\.\nGive a file with --calibration/],
     [["--method", "best", "--pattern", "2:4", "--to", "d"], /Allowed choices are magnitude, wanda, sparsegpt, ria/],
     [["--method", "magnitude", "--pattern", "half", "--to", "d"], /half is no pattern\.\nGive a share/],
+    [["--method", "magnitude", "--pattern", "0.5", "--permute", "--to", "d"], /changes nothing for a share of zeros\.\nLeave --permute out/],
+    [["--method", "wanda", "--pattern", "0.5", "--grouping", "row", "--calibration", rows, "--to", "d"], /Only RIA.*\nLeave --grouping out/],
     [["--method", "magnitude", "--to", "d"], /'--pattern <PATTERN>' not specified/],
     [
       ["--method", "ria", "--pattern", "0.5", "--calibration", rows, "--samples", "1000000", "--to", "d"],

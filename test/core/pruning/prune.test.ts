@@ -85,12 +85,55 @@ for (const method of pruningMethods) {
 }
 
 test("SparseGPT's error is the least, magnitude's the largest of 2:4", async () => {
-  const meanError = async (method: PruneOptions["method"]) => {
+  const errorOf = async (method: PruneOptions["method"]) => {
     const { matrices } = await pruneModel(optionsFor(path.join(common, `error-${method}`), { method, samples: 20 }), () => {}, never);
-    return matrices.reduce((sum, { error }) => sum + (error as number), 0) / matrices.length;
+    return meanError(matrices);
   };
-  const [least, middle, most] = [await meanError("sparsegpt"), await meanError("wanda"), await meanError("magnitude")];
+  const [least, middle, most] = [await errorOf("sparsegpt"), await errorOf("wanda"), await errorOf("magnitude")];
   assert.ok(least < middle && middle < most, `${least}, ${middle}, ${most}`);
+});
+
+const meanError = (matrices: readonly PrunedMatrix[]) => matrices.reduce((sum, { error }) => sum + (error as number), 0) / matrices.length;
+
+for (const method of ["magnitude", "wanda", "ria"] as const)
+  test(`${method}, permuted: 2:4 in the weights as they are stored, with less error, and every other weight in another order`, async () => {
+    const [plain, to] = ["plain", "permuted"].map((name) => path.join(common, `${method}-${name}`));
+    const told: PruningProgress[] = [];
+    const without = await pruneModel(optionsFor(plain, { method, samples: 20 }), () => {}, never);
+    const report = await pruneModel(
+      optionsFor(to, { method, samples: 20, permute: true }),
+      (progress) => told.push(structuredClone(progress)),
+      never,
+    );
+    assert.deepEqual([without.permuted, report.permuted], [undefined, true]);
+    assert.ok(meanError(report.matrices) < 0.99 * meanError(without.matrices), `${meanError(report.matrices)}, ${meanError(without.matrices)}`);
+    const [before, after] = [await weightsOf(storyFolder), await weightsOf(to)];
+    assert.deepEqual([...after.keys()], [...before.keys()]);
+    for (const [name, { values }] of after) {
+      const dense = before.get(name)?.values as Float32Array;
+      if (name.endsWith("_proj.weight"))
+        for (let start = 0; start < values.length; start += 4) assert.equal(zerosIn(values.subarray(start, start + 4)), 2, name);
+      else assert.deepEqual([...values].sort(), [...dense].sort(), `${name} holds the same numbers`);
+    }
+    assert.notDeepEqual(after.get("model.embed_tokens.weight")?.values, before.get("model.embed_tokens.weight")?.values);
+    for (let i = 1; i < told.length; i++) assert.ok(told[i].done >= told[i - 1].done, "never back");
+    assert.deepEqual([told.some(({ stage }) => stage === "permuting"), told.at(-1)?.done], [true, 1]);
+    const evaluated = { modelOrRun: to, data: demoRows, sequenceLength: 64, rows: 5 } as Parameters<typeof evaluateOn>[0];
+    assert.ok(Number.isFinite((await evaluateOn(evaluated, { onNotes: () => {} })).loss));
+  });
+
+test("RIA by row takes as much from every row, by matrix it does not", async () => {
+  for (const grouping of ["matrix", "row"] as const) {
+    const to = path.join(common, `ria-${grouping}`);
+    const report = await pruneModel(optionsFor(to, { method: "ria", pattern: "0.5", grouping }), () => {}, never);
+    assert.equal(report.grouping, grouping);
+    const values = (await weightsOf(to)).get("model.layers.1.mlp.up_proj.weight")?.values as Float32Array;
+    const zeros = Array.from({ length: values.length / 128 }, (_, row) => zerosIn(values.subarray(128 * row, 128 * (row + 1))));
+    assert.equal(
+      zeros.every((count) => count === 64),
+      grouping === "row",
+    );
+  }
 });
 
 test("the same options give the same bytes, another seed other ones", async () => {
@@ -186,6 +229,10 @@ test("what cannot be done is refused by name, the target folder first, and nothi
     [{ pattern: "4:4" }, "prune/pattern"],
     [{ pattern: "3:7" }, "prune/pattern"],
     [{ targets: ["x_proj"] }, "prune/unknown-target"],
+    [{ grouping: "row" }, "prune/grouping"],
+    [{ method: "ria", grouping: "row" }, "prune/grouping"],
+    [{ permute: true, pattern: "0.5" }, "prune/permute"],
+    [{ permute: true, method: "sparsegpt" }, "prune/permute"],
     [{ calibration: null }, "prune/no-calibration"],
     [{ calibration: null, method: "sparsegpt" }, "prune/no-calibration"],
     [{ calibration: path.join(folder, "none.txt") }, "data/missing-file"],
