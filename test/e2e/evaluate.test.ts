@@ -84,11 +84,11 @@ test(
   inWorkbench(async ({ window }) => {
     await openRun(window, "brought");
     await window.runCommandAndPick("Sparse Tuner: Evaluate", "By task…");
-    await chooseTasks(window, ["hellaswag", "arc_easy"]);
+    await chooseTasks(window, ["piqa", "arc_easy"]);
     await window.pick("dataset");
     await window.pick("As suits each task");
     await window.pick("All rows");
-    await window.notification(/no file of the task hellaswag: looked for hellaswag/).waitFor({ timeout: 60_000 });
+    await window.notification(/no file of the task piqa: looked for piqa/).waitFor({ timeout: 60_000 });
     await window.screenshot("evaluate-refused");
   }),
 );

@@ -32,10 +32,10 @@ test("a file is taken as it is; in a folder the layout of LLM-Adapters or the ta
 
 test("a missing file is refused with what was looked for, and with the tasks that are there", async () => {
   await refuses(
-    () => findTaskFile(taskOf("hellaswag"), fixtures),
+    () => findTaskFile(taskOf("piqa"), fixtures),
     "task/missing-file",
-    /the task hellaswag: looked for hellaswag\/test\.json, hellaswag\/test\.jsonl, hellaswag\.json, hellaswag\.jsonl/,
-    /boolq,arc_easy,gsm8k,addsub/,
+    /the task piqa: looked for piqa\/test\.json, piqa\/test\.jsonl, piqa\.json, piqa\.jsonl/,
+    /boolq,hellaswag,arc_easy,gsm8k,addsub,mathqa/,
   );
   await refuses(() => findTaskFile(taskOf("boolq"), path.join(home, "none")), "task/missing-file", /There is no .*none/);
 });
@@ -55,6 +55,24 @@ test("rows of both layouts are read, the limit counts usable rows, and the floor
     ],
   );
   assert.equal(gsm.majorityFloor, null);
+});
+
+test("HellaSwag's and MathQA's rows are read as their conversions write them", async () => {
+  const read = async (name: "hellaswag" | "mathqa") => readTaskRows(taskOf(name), await findTaskFile(taskOf(name), fixtures), null);
+  const [endings, letters] = [await read("hellaswag"), await read("mathqa")];
+  for (const { skipped } of [endings, letters]) assert.deepEqual(skipped, []);
+  assert.deepEqual(
+    endings.rows.map(({ answer }) => answer),
+    ["ending2", "ending3", "ending1", "ending4"],
+  );
+  for (const { offered } of endings.rows) assert.deepEqual(offered, ["ending1", "ending2", "ending3", "ending4"]);
+  assert.deepEqual(
+    letters.rows.map(({ answer }) => answer),
+    ["C", "A", "E", "B"],
+  );
+  // "D ) 60 , E ) nonE of thEsE": no letter stands in brackets, and the capitals in words are none.
+  for (const { offered } of letters.rows) assert.deepEqual(offered, ["A", "B", "C", "D", "E"]);
+  assert.deepEqual([endings.majorityFloor, letters.majorityFloor], [0.25, 0.25]);
 });
 
 test("a file of another task is refused by its first rows; a few bad rows are counted", async () => {
