@@ -1,12 +1,12 @@
 /**
  * The weights of a model with an adapter merged into them, for an export: formed on a device one decoder layer at a time from the base's own files, in f32,
  * so that each is rounded once, to the dtype it is stored in. Writing them is files/mergedExport.ts's.
- * Of a base in bf16 that rounding can take much of a small change, so what it takes is measured.
+ * Into bf16 that rounding can take much of a small change, so what it takes is measured.
  * The rule to keep: at most one layer's weights and one merged one are held, beside panels of a few rows.
  */
 import type { AdapterConfig } from "../protocol/runConfig.ts";
 import { putAdapter } from "./adapterRun.ts";
-import type { Device, Tensor } from "./devices/device.ts";
+import type { Device, FileDType, Tensor } from "./devices/device.ts";
 import type { WeightOverride } from "./files/mergedExport.ts";
 import type { ModelFolder } from "./files/modelFolder.ts";
 import type { StoredAdapter } from "./files/storedAdapter.ts";
@@ -38,13 +38,16 @@ export class AdapterMerge {
   readonly #device: Device;
   readonly #base: ModelFolder;
   readonly #adapter: StoredAdapter;
+  readonly #dtype: FileDType | null;
   /** The adapted matrices by weight name, with their layers. */
   readonly #matrices = new Map<string, { matrix: Matrix; layer: number }>();
   #open: OpenLayer | null = null;
   /** Σ of squares of what was changed, and of that the part that rounding took, over the weights written so far. */
   readonly #change = { whole: 0, lost: 0 };
 
-  constructor(device: Device, base: ModelFolder, adapter: StoredAdapter) {
+  /** `dtype`: what the merged weights will be stored as; null for as the base. */
+  constructor(device: Device, base: ModelFolder, adapter: StoredAdapter, dtype: FileDType | null = null) {
+    this.#dtype = dtype;
     this.#device = device;
     this.#base = base;
     this.#adapter = adapter;
@@ -114,7 +117,7 @@ export class AdapterMerge {
   async *#floats(weight: string): AsyncGenerator<Float32Array> {
     const { merged, linear } = await this.#merge(weight);
     try {
-      if (this.#base.tensor(weight).dtype === "BF16") await this.#measureRounding(merged, linear.weight);
+      if ((this.#dtype ?? this.#base.tensor(weight).dtype) === "BF16") await this.#measureRounding(merged, linear.weight);
       yield* readPieces(this.#device, merged);
     } finally {
       this.#device.free(merged);

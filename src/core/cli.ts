@@ -10,7 +10,15 @@ import { pruningGroupings, pruningMethods } from "../protocol/pruning.ts";
 import { UserError } from "../protocol/userError.ts";
 import { bodies } from "./commands/bodies.ts";
 import { fileErrorSentence } from "./commands/fileErrors.ts";
-import { type BlockPlace, type CommandBody, type CommandName, type CommandOptions, type ExportFormat, exportFormats } from "./commands/options.ts";
+import {
+  type BlockPlace,
+  type CommandBody,
+  type CommandName,
+  type CommandOptions,
+  type ExportOptions,
+  exportDTypes,
+  exportFormats,
+} from "./commands/options.ts";
 import { exitOnSignals } from "./commands/stopSignal.ts";
 
 const failed = 1;
@@ -175,7 +183,10 @@ function commandLine(run: Run): Command {
     .requiredOption("--to <FOLDER>", "folder to write, new or empty")
     .option("--base <MODEL>", adapterBase, word, null)
     .option("--rank <R>", "of the low-rank matrices that stand for SMT's blocks in PEFT's format", wholeNumber(1, 65536), null)
-    .action((runFolder: string, options: { format: ExportFormat; to: string; base: string | null; rank: number | null }) =>
+    .addOption(
+      new Option("--dtype <DTYPE>", "with merged: what all weights are stored as (default: as the base's)").choices([...exportDTypes]).default(null),
+    )
+    .action((runFolder: string, options: Omit<ExportOptions, "runFolder" | "verbose">) =>
       run("export", { runFolder, ...options, verbose: verbose() }),
     );
   command("apply <MODEL> <DELTA>", "Write a delta's blocks into a model folder.").action((model: string, delta: string) =>

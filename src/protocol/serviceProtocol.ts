@@ -85,6 +85,8 @@ export const serviceRequestSchemas = {
       base: Type.Optional(file),
       /** For `peft` of an SMT run. */
       rank: Type.Optional(Type.Integer({ minimum: 1, maximum: 65536 })),
+      /** For `merged`: what all weights are stored as; by default as the base's. */
+      dtype: Type.Optional(Type.Enum(["f32", "bf16"])),
     },
     closed,
   ),
@@ -225,7 +227,7 @@ export const serviceResultSchemas = {
   evaluate: Type.Object({ loss: Type.Number(), perplexity: Type.Number(), tokens: count, rows: count, notes: Type.Array(Type.String()) }),
   evaluateTasks: Type.Object({ results: Type.Array(taskResultSchema), notes: Type.Array(Type.String()) }),
   generate: Type.Object({ text: Type.String(), ids: Type.Array(count), notes: Type.Array(Type.String()) }),
-  export: Type.Object({ folder: Type.String() }),
+  export: Type.Object({ folder: Type.String(), notes: Type.Array(Type.String()) }),
   prune: pruningReportSchema,
   doctor: Type.Object({
     healthy: Type.Boolean(),

@@ -8,6 +8,7 @@ import path from "node:path";
 import type { MethodConfig, RunConfig } from "../../protocol/runConfig.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { AdapterMerge, type ZeroCount } from "../adapterMerge.ts";
+import type { FileDType } from "../devices/device.ts";
 import { openDevice } from "../devices/open.ts";
 import { isAdapterFolder, writeAdapter } from "../files/adapterFile.ts";
 import { rowChunks } from "../files/blockRows.ts";
@@ -20,15 +21,15 @@ import { isRunFolder, requireRunFolder, runFiles } from "../files/runFolder.ts";
 import { openSafetensors, type SafetensorsFile } from "../files/safetensors.ts";
 import { openDelta } from "../files/smtDelta.ts";
 import type { StoredAdapter } from "../files/storedAdapter.ts";
-import { decodeFloats } from "../files/storedFloats.ts";
+import { decodeFloats, storedElementBytes } from "../files/storedFloats.ts";
 import { type ModelSource, modelSource, openSourceAdapter } from "../inference.ts";
 import { matricesOf } from "../methods/targets.ts";
 import { writeDeltaAsPeft } from "../peftDelta.ts";
+import { deltaRounding, RoundingLoss, roundingNote } from "../roundingLoss.ts";
 import { hasWarmedBase } from "../run.ts";
 import { shareOfZeros, zerosWarning } from "../sparsity.ts";
-import { formatPercent } from "../terminal/format.ts";
 import { printNotes } from "./notes.ts";
-import type { DeltaOptions, ExportFormat, ExportOptions } from "./options.ts";
+import type { DeltaOptions, ExportDType, ExportFormat, ExportOptions } from "./options.ts";
 import { programName, shownPath } from "./programName.ts";
 
 /** Sentences about what was written, beside where. */
@@ -40,21 +41,30 @@ const nothingToSay: Report = { lines: [], notes: [] };
  * Writes the newest checkpoint of a run, or an adapter's folder with its base, into the new folder `to`. Throws UserError, and leaves nothing half-written,
  * also when `signal` ends it.
  */
-export async function exportResult({ runFolder, format, to, base, rank }: Omit<ExportOptions, "verbose">, signal?: AbortSignal): Promise<Report> {
+export async function exportResult(options: Omit<ExportOptions, "verbose">, signal?: AbortSignal): Promise<Report> {
+  const { runFolder, format, to, base, rank, dtype } = options;
   if (!(await isAdapterFolder(runFolder))) await requireRunFolder(runFolder);
   const source = await modelSource(runFolder, base ?? null);
   checkRank(source, format, rank ?? null);
+  if (dtype && format !== "merged")
+    throw new UserError(
+      "export/dtype-given",
+      "Only a merged model is written in another dtype: deltas and adapters are stored as they were trained.",
+      "Leave --dtype out.",
+    );
   switch (format) {
     case "delta":
       return exportDelta(source, to, signal);
     case "merged":
-      return exportModel(source, to, signal);
+      return exportModel(source, to, dtype ? fileDTypes[dtype] : null, signal);
     case "adapter":
       return exportAdapter(source, to);
     case "peft":
       return source.delta ? exportDeltaAsPeft(source, rank as number, to, signal) : exportAsPeft(source, to);
   }
 }
+
+const fileDTypes: Record<ExportDType, FileDType> = { f32: "F32", bf16: "BF16" };
 
 const written: Record<ExportFormat, string> = {
   merged: "The tuned model stands",
@@ -179,18 +189,21 @@ function formatError(relative: number): string {
   return relative < 5e-5 ? relative.toExponential(1) : relative.toFixed(4);
 }
 
-async function exportModel(source: ModelSource, to: string, signal?: AbortSignal): Promise<Report> {
+async function exportModel(source: ModelSource, to: string, dtype: FileDType | null, signal?: AbortSignal): Promise<Report> {
   await requireEmptyFolder(to);
-  if (source.adapter) return withAdapter(source, (base, adapter) => exportWithAdapter(base, adapter, to, signal));
+  if (source.adapter) return withAdapter(source, (base, adapter) => exportWithAdapter(base, adapter, to, dtype, signal));
   const base = await openModelFolder(source.base);
   try {
     const changed = source.delta ? await openDelta(source.delta) : await openSafetensors(source.trained as string);
     const method = (source.config as RunConfig).method;
     try {
       if (!("matrices" in changed) && method.name === "full" && method.sparse === "keep") requireZerosKept(await zerosLost(base, changed, signal));
-      const overrides = "matrices" in changed ? deltaOverrides(base, changed) : trainedOverrides(changed);
-      await exportMerged(base, overrides, to, signal);
-      return { lines: [], notes: await zerosNotes(method, base) };
+      const loss = "matrices" in changed ? await deltaRounding(changed, dtype) : new RoundingLoss();
+      const overrides = "matrices" in changed ? deltaOverrides(base, changed, dtype !== null) : trainedOverrides(changed, base, loss, dtype);
+      await exportMerged(base, overrides, to, { signal, dtype });
+      const otherwise = `with --dtype f32 nothing is lost${"matrices" in changed ? ", nor in the delta beside its base" : ""}`;
+      const told = { dtype, stored: storedDType(base), changer: "run", returned: loss.returned, otherwise };
+      return { lines: [], notes: [...(await zerosNotes(method, base)), ...roundingNote(loss.share, told)] };
     } finally {
       await changed.close();
     }
@@ -200,13 +213,21 @@ async function exportModel(source: ModelSource, to: string, signal?: AbortSignal
 }
 
 /** Looks at every merged weight before one is written. */
-async function exportWithAdapter(base: ModelFolder, adapter: StoredAdapter, to: string, signal?: AbortSignal): Promise<Report> {
+async function exportWithAdapter(
+  base: ModelFolder,
+  adapter: StoredAdapter,
+  to: string,
+  dtype: FileDType | null,
+  signal?: AbortSignal,
+): Promise<Report> {
   const { device, reasons } = await openDevice("auto", "auto");
   try {
-    const merge = new AdapterMerge(device, base, adapter);
+    const merge = new AdapterMerge(device, base, adapter, dtype);
     if (await merge.keepsZeros()) requireZerosKept(await merge.countZeros(signal));
-    await exportMerged(base, merge.overrides(), to, signal);
-    return { lines: [], notes: [...reasons, ...adapter.notices, ...(await zerosNotes(adapter.config, base)), ...roundingNotes(merge)] };
+    await exportMerged(base, merge.overrides(), to, { signal, dtype });
+    const otherwise = "the adapter beside its base loses nothing, nor does --dtype f32";
+    const rounding = roundingNote(merge.lostToRounding, { dtype, stored: storedDType(base), changer: "adapter", otherwise });
+    return { lines: [], notes: [...reasons, ...adapter.notices, ...(await zerosNotes(adapter.config, base)), ...rounding] };
   } finally {
     device.close();
   }
@@ -217,14 +238,10 @@ async function zerosNotes(method: MethodConfig, base: ModelFolder): Promise<stri
   return warning ? [warning] : [];
 }
 
-/** A smaller share than this is nothing to tell. */
-const noticedRounding = 0.05;
-
-function roundingNotes({ lostToRounding }: AdapterMerge): string[] {
-  if (lostToRounding < noticedRounding) return [];
-  return [
-    `The base is stored in BF16, and rounding to it takes ${formatPercent(lostToRounding)} of what the adapter changed; the adapter beside its base loses nothing.`,
-  ];
+/** The dtype of a base that rounds; of one that stores weights in several, the shortest. */
+function storedDType({ tensors }: ModelFolder): FileDType {
+  const dtypes = new Set([...tensors.values()].map(({ dtype }) => dtype));
+  return (["BF16", "F16"] as const).find((dtype) => dtypes.has(dtype)) ?? "F32";
 }
 
 /** Throws UserError `export/lost-zeros` when a method that keeps a base's zeros lost one. */
@@ -261,15 +278,22 @@ async function zerosLost(base: ModelFolder, trained: SafetensorsFile, signal?: A
 
 const pieceBytes = 8 << 20;
 
-function trainedOverrides(trained: SafetensorsFile): Map<string, WeightOverride> {
-  return new Map([...trained.header.tensors].map(([name, { begin, end }]) => [name, { floats: () => floatsOf(trained, name, end - begin) }]));
-}
-
-async function* floatsOf(trained: SafetensorsFile, name: string, bytes: number): AsyncGenerator<Float32Array> {
-  for (let begin = 0; begin < bytes; begin += pieceBytes) {
-    const piece = await trained.readBytes(name, begin, Math.min(bytes, begin + pieceBytes));
-    yield new Float32Array(piece.buffer, piece.byteOffset, piece.length / 4);
+/** The weights of a fully fine-tuned run; what rounding takes from them is added to `loss` as they are written. */
+function trainedOverrides(trained: SafetensorsFile, base: ModelFolder, loss: RoundingLoss, dtype: FileDType | null): Map<string, WeightOverride> {
+  async function* floats(name: string, bytes: number): AsyncGenerator<Float32Array> {
+    const { dtype: stored } = base.tensor(name);
+    const rounds = (dtype ?? stored) !== "F32";
+    const entryBytes = storedElementBytes[stored];
+    for (let begin = 0; begin < bytes; begin += pieceBytes) {
+      const end = Math.min(bytes, begin + pieceBytes);
+      const piece = await trained.readBytes(name, begin, end);
+      const values = new Float32Array(piece.buffer, piece.byteOffset, piece.length / 4);
+      if (rounds)
+        loss.add(decodeFloats(await base.readBytes(name, (begin / 4) * entryBytes, (end / 4) * entryBytes), stored), values, dtype ?? stored);
+      yield values;
+    }
   }
+  return new Map([...trained.header.tensors].map(([name, { begin, end }]) => [name, { floats: () => floats(name, end - begin) }]));
 }
 
 /** The delta's file, where a folder is named: an exported delta, or a run that is done. */

@@ -108,6 +108,10 @@ export interface GenerateOptions extends CommonOptions, JsonOption {
 export const exportFormats = ["merged", "delta", "adapter", "peft"] as const;
 export type ExportFormat = (typeof exportFormats)[number];
 
+/** What a merged model's weights are stored as. */
+export const exportDTypes = ["f32", "bf16"] as const;
+export type ExportDType = (typeof exportDTypes)[number];
+
 export interface ExportOptions extends CommonOptions {
   /** A run folder, or an adapter's. */
   runFolder: string;
@@ -117,6 +121,8 @@ export interface ExportOptions extends CommonOptions {
   base?: string | null;
   /** Of the low-rank matrices that stand for an SMT delta in PEFT's format. */
   rank?: number | null;
+  /** Of a merged model's weights; null for as the base stores them. */
+  dtype?: ExportDType | null;
 }
 
 /** `apply` and `undo`. */

@@ -12,7 +12,7 @@ import { type BlockIndex, blockIndexStride, forEachBlockRow, type RowChunk, rowC
 import { requireFreeBytes, syncFolder, temporaryName, temporaryPrefix, writeError } from "./durableFile.ts";
 import { type ModelFolder, openModelFolder } from "./modelFolder.ts";
 import { baseHash, type Delta, openDelta } from "./smtDelta.ts";
-import { storedElementBytes } from "./storedFloats.ts";
+import { decodeFloats, storedElementBytes } from "./storedFloats.ts";
 
 /** What was done. */
 export interface DeltaApplied {
@@ -184,6 +184,19 @@ export async function* mergedBytes(folder: ModelFolder, delta: Delta, weight: st
   for await (const chunk of rowChunks(folder, weight)) {
     layBlocksOver(chunk, delta, weight, shape[1], storedElementBytes[stored], merged);
     yield chunk.bytes;
+  }
+}
+
+/** The same as numbers: the base's, with the masters as they were trained, unrounded. */
+export async function* mergedFloats(folder: ModelFolder, delta: Delta, weight: string): AsyncGenerator<Float32Array> {
+  const { dtype, index } = delta.matrices.get(weight) as { dtype: string; index: BlockIndex };
+  requireFits(folder, delta, weight, dtype, index);
+  const masters = await delta.readBlocks(weight);
+  const { shape, dtype: stored } = folder.tensor(weight);
+  for await (const chunk of rowChunks(folder, weight)) {
+    const values = decodeFloats(chunk.bytes, stored);
+    forEachBlockRow(index, shape[1], 1, chunk, (inChunk, inFlat, count) => values.set(masters.subarray(inFlat, inFlat + count), inChunk));
+    yield values;
   }
 }
 

@@ -157,7 +157,7 @@ export async function pruneOn(
   meter.at("writing", base.config.numLayers - 1);
   const report = reportOf(options, calibration, path.basename(path.resolve(base.path)), baseSha256, matrices);
   const changed = permute ? permutedNames(model) : weights;
-  await exportMerged(base, overridesOf(model, changed, meter, signal), options.to, signal, { [reportFile]: jsonText(report) });
+  await exportMerged(base, overridesOf(model, changed, meter, signal), options.to, { signal, texts: { [reportFile]: jsonText(report) } });
   meter.written(1);
   return report;
 }

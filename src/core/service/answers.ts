@@ -139,8 +139,8 @@ export const answers: Answers = {
   },
 
   async export(request, { signal }) {
-    await exportResult(request, signal);
-    return { folder: path.resolve(request.to) };
+    const { notes } = await exportResult(request, signal);
+    return { folder: path.resolve(request.to), notes };
   },
 
   prune({ stream, sequenceLength, grouping, ...request }, { pruning, signal }) {

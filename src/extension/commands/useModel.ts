@@ -113,6 +113,8 @@ const rowsStep: Step<EvaluateAnswers> = {
 
 interface ExportAnswers {
   format: "merged" | "delta";
+  /** Null for as the base. */
+  dtype: "f32" | "bf16" | null;
   to: string;
 }
 
@@ -120,13 +122,16 @@ async function mergeAndExport(parts: ShellParts, argument: unknown): Promise<str
   const title = vscode.l10n.t("Merge and Export");
   const session = await parts.targets.run(argument, title, "use");
   if (!session) return null;
-  const state: ExportAnswers = { format: "merged", to: "" };
-  if (!(await askAll(title, [formatStep, targetStep(session)], state))) return null;
-  const { folder } = await cancellable(vscode.l10n.t("Exporting {0}", shortName(session.view)), (signal) =>
-    parts.service.request("export", { runFolder: session.runFolder, ...state }, { signal }),
+  const state: ExportAnswers = { format: "merged", dtype: null, to: "" };
+  if (!(await askAll(title, [formatStep, dtypeStep, targetStep(session)], state))) return null;
+  const { dtype, ...asked } = state;
+  const request = { runFolder: session.runFolder, ...asked, ...(dtype && asked.format === "merged" ? { dtype } : {}) };
+  const { folder, notes } = await cancellable(vscode.l10n.t("Exporting {0}", shortName(session.view)), (signal) =>
+    parts.service.request("export", request, { signal }),
   );
   const copy = vscode.l10n.t("Copy Path");
-  void vscode.window.showInformationMessage(vscode.l10n.t("Exported to {0}.", folder), copy).then((chosen) => {
+  for (const note of notes) parts.log.warn(note);
+  void vscode.window.showInformationMessage([vscode.l10n.t("Exported to {0}.", folder), ...notes].join(" "), copy).then((chosen) => {
     if (chosen) void vscode.env.clipboard.writeText(folder);
   });
   return folder;
@@ -154,6 +159,26 @@ const formatStep: Step<ExportAnswers> = {
     });
     if (picked === undefined || picked === back) return picked;
     state.format = picked.format;
+    return true;
+  },
+};
+
+const dtypeStep: Step<ExportAnswers> = {
+  applies: ({ format }) => format === "merged",
+  ask: async (state, place) => {
+    const items = [
+      { label: vscode.l10n.t("As the base"), dtype: null, description: vscode.l10n.t("rounding to 16 bits may take small changes back") },
+      { label: vscode.l10n.t("32 bits (F32)"), dtype: "f32" as const, description: vscode.l10n.t("all that was learned; twice as large as 16 bits") },
+      { label: vscode.l10n.t("16 bits (BF16)"), dtype: "bf16" as const, description: vscode.l10n.t("also where the base has more") },
+    ];
+    const picked = await pickStep({
+      ...place,
+      placeholder: vscode.l10n.t("Choose how the weights are stored"),
+      items,
+      active: ({ dtype }) => dtype === state.dtype,
+    });
+    if (picked === undefined || picked === back) return picked;
+    state.dtype = picked.dtype;
     return true;
   },
 };
