@@ -261,11 +261,29 @@ test(
 );
 
 test(
-  "magnitude without calibration measures no error, and says so",
-  inWorkbench(async ({ window }) => {
-    const name = "model-magnitude-2of4";
+  "RIA by row says so, and what there is to know of its calibration",
+  inWorkbench(async ({ window, workspace }) => {
+    const name = "model-ria-50";
+    const rows = readFileSync(path.join(workspace ?? "", "data/gsm8k-train.jsonl"), "utf8");
+    writeFileSync(path.join(workspace ?? "", "data/noted.jsonl"), `{ no row\n${rows}`);
     await window.runCommand("Sparse Tuner: Prune Model");
-    await answerPruning(window, { ...wanda, method: "Magnitude", calibration: "No calibration" }, name);
+    await answerPruning(window, { ...wanda, method: "RIA", pattern: "50 %", grouping: "Each row", calibration: "noted.jsonl" }, name);
+    const view = await pruneView(window, name);
+    await until("the end", async () => (await stateOf(view)) === "done", patienceMs);
+    await view.locator(".notes li", { hasText: "1 of the rows of noted.jsonl left out" }).waitFor();
+    await view.getByText("by RIA to 50 %, of each row.").waitFor();
+    assert.equal(reportIn(path.join(workspace ?? "", name)).grouping, "row");
+    await window.screenshot("prune-notes");
+    assert.deepEqual(await seriousFindings(view), []);
+  }),
+);
+
+test(
+  "magnitude without calibration measures no error, and says so; channels in another order",
+  inWorkbench(async ({ window, workspace }) => {
+    const name = "model-magnitude-2of4-permuted";
+    await window.runCommand("Sparse Tuner: Prune Model");
+    await answerPruning(window, { ...wanda, method: "Magnitude", order: "Permuted", calibration: "No calibration" }, name);
     const view = await pruneView(window, name);
     await until("the end", async () => (await stateOf(view)) === "done", patienceMs);
     assert.ok(
@@ -274,6 +292,8 @@ test(
         .every((value) => value === null),
     );
     await view.getByText("Not measured: nothing was calibrated on.").waitFor();
+    await view.getByText("by Magnitude to 2:4, with channels in another order.").waitFor();
+    assert.equal(reportIn(path.join(workspace ?? "", name)).permuted, true);
     await window.screenshot("prune-no-calibration");
   }),
 );

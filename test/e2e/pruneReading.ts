@@ -12,6 +12,8 @@ export interface PruneAnswers {
   pattern: string;
   /** Of an n:m pattern's channels; as they are by default. */
   order?: string;
+  /** Of RIA for a share. */
+  grouping?: string;
   calibration: string;
   /** The label of an entry, or a number. */
   samples: string | number;
@@ -31,6 +33,10 @@ export async function answerPruning(window: WorkbenchWindow, answers: PruneAnswe
   if (answers.pattern.includes(":") && answers.method !== "SparseGPT") {
     await asked("Choose the order in which channels fall into groups");
     await window.pick(answers.order ?? "As they are");
+  }
+  if (answers.method === "RIA" && !answers.pattern.includes(":")) {
+    await asked("Choose among which weights the lowest go");
+    await window.pick(answers.grouping ?? "Whole matrix");
   }
   await asked("Choose the text that the model is calibrated on");
   await window.pick(answers.calibration);
