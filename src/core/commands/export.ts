@@ -11,19 +11,17 @@ import { AdapterMerge, type ZeroCount } from "../adapterMerge.ts";
 import type { FileDType } from "../devices/device.ts";
 import { openDevice } from "../devices/open.ts";
 import { isAdapterFolder, writeAdapter } from "../files/adapterFile.ts";
-import { rowChunks } from "../files/blockRows.ts";
 import { applyDelta, undoDelta } from "../files/deltaApply.ts";
 import { untilAborted, writeNewFile } from "../files/durableFile.ts";
-import { deltaOverrides, exportMerged, type WeightOverride } from "../files/mergedExport.ts";
+import { deltaOverrides, exportMerged } from "../files/mergedExport.ts";
 import { type ModelFolder, openModelFolder } from "../files/modelFolder.ts";
 import { createFolder, requireEmptyFolder } from "../files/newFolder.ts";
 import { isRunFolder, requireRunFolder, runFiles } from "../files/runFolder.ts";
-import { openSafetensors, type SafetensorsFile } from "../files/safetensors.ts";
+import { openSafetensors } from "../files/safetensors.ts";
 import { openDelta } from "../files/smtDelta.ts";
 import type { StoredAdapter } from "../files/storedAdapter.ts";
-import { decodeFloats, storedElementBytes } from "../files/storedFloats.ts";
+import { trainedOverrides, zerosLost } from "../fullExport.ts";
 import { type ModelSource, modelSource, openSourceAdapter } from "../inference.ts";
-import { matricesOf } from "../methods/targets.ts";
 import { writeDeltaAsPeft } from "../peftDelta.ts";
 import { deltaRounding, RoundingLoss, roundingNote } from "../roundingLoss.ts";
 import { hasWarmedBase } from "../run.ts";
@@ -256,44 +254,6 @@ export function requireZerosKept(counts: readonly Pick<ZeroCount, "weight" | "lo
     "Export an earlier checkpoint, and report this: the method promises to keep them.",
     { badInput: false },
   );
-}
-
-/** Zeros of the base that fully fine-tuned linear maps no longer have, from both files. */
-async function zerosLost(base: ModelFolder, trained: SafetensorsFile, signal?: AbortSignal): Promise<Pick<ZeroCount, "weight" | "lost">[]> {
-  const counts: Pick<ZeroCount, "weight" | "lost">[] = [];
-  for (const { name } of matricesOf(base.config)) {
-    const weight = `${name}.weight`;
-    const { dtype, shape } = base.tensor(weight);
-    let lost = 0;
-    for await (const { firstRow, endRow, bytes } of rowChunks(base, weight)) {
-      signal?.throwIfAborted();
-      const before = decodeFloats(bytes, dtype);
-      const after = decodeFloats(await trained.readBytes(weight, 4 * firstRow * shape[1], 4 * endRow * shape[1]), "F32");
-      for (let i = 0; i < before.length; i++) if (before[i] === 0 && after[i] !== 0) lost++;
-    }
-    counts.push({ weight, lost });
-  }
-  return counts;
-}
-
-const pieceBytes = 8 << 20;
-
-/** The weights of a fully fine-tuned run; what rounding takes from them is added to `loss` as they are written. */
-function trainedOverrides(trained: SafetensorsFile, base: ModelFolder, loss: RoundingLoss, dtype: FileDType | null): Map<string, WeightOverride> {
-  async function* floats(name: string, bytes: number): AsyncGenerator<Float32Array> {
-    const { dtype: stored } = base.tensor(name);
-    const rounds = (dtype ?? stored) !== "F32";
-    const entryBytes = storedElementBytes[stored];
-    for (let begin = 0; begin < bytes; begin += pieceBytes) {
-      const end = Math.min(bytes, begin + pieceBytes);
-      const piece = await trained.readBytes(name, begin, end);
-      const values = new Float32Array(piece.buffer, piece.byteOffset, piece.length / 4);
-      if (rounds)
-        loss.add(decodeFloats(await base.readBytes(name, (begin / 4) * entryBytes, (end / 4) * entryBytes), stored), values, dtype ?? stored);
-      yield values;
-    }
-  }
-  return new Map([...trained.header.tensors].map(([name, { begin, end }]) => [name, { floats: () => floats(name, end - begin) }]));
 }
 
 /** The delta's file, where a folder is named: an exported delta, or a run that is done. */
