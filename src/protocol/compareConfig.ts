@@ -99,6 +99,8 @@ function contradictions(config: Partial<CompareConfig>): Problem[] {
   const problems = exclusions({ train }).map((problem) =>
     problem.path.at(-1) === "minLearningRate" ? { ...problem, message: `must not be above the lowest of learningRates (${lowest})` } : problem,
   );
+  if (config.criterion === "accuracy" && (config.task ?? null) === null)
+    problems.push({ path: ["criterion"], message: "must be loss where there is no task to be accurate in" });
   const first = new Map<string, number>();
   for (const [index, method] of methods.entries()) {
     if (typeof method !== "object" || method === null) continue;
@@ -134,6 +136,7 @@ function inFolder(config: CompareConfig, folder: string): CompareConfig {
     ...config,
     model,
     data: { ...config.data, ...data, eval: data.eval as string },
+    task: config.task && { ...config.task, data: path.resolve(folder, config.task.data) },
     output,
     methods: located.map(({ method }) => method as LabelledMethod),
   };

@@ -1,5 +1,5 @@
 /** results.csv of a comparison: one row a run, every value unrounded. Pure text. */
-import { allRuns, type ComparisonSummary } from "./compareSummary.ts";
+import { allRuns, type ComparisonSummary, isScored } from "./compareSummary.ts";
 import { csvLine } from "./csv.ts";
 
 const columns = [
@@ -21,13 +21,18 @@ const columns = [
   "secondsPerStep",
   "seconds",
   "lostZeros",
+  "task",
+  "accuracy",
+  "correct",
+  "total",
+  "majorityFloor",
 ] as const;
 
 /** All runs that have a result, in the plan's order. */
-export function comparisonCsv({ points }: ComparisonSummary): string {
+export function comparisonCsv({ points, plan }: ComparisonSummary): string {
   const rows = points.flatMap((point) => {
     const chosen = new Set(point.runs.map(({ run }) => run));
-    return allRuns(point).flatMap(({ run, learningRate, seed, search, result }) => {
+    return allRuns(point).flatMap(({ run, learningRate, seed, search, result, score }) => {
       if (!result) return [];
       const { label, method, budget, setting } = point.point;
       const row: Record<(typeof columns)[number], string | number | boolean | null> = {
@@ -49,6 +54,11 @@ export function comparisonCsv({ points }: ComparisonSummary): string {
         secondsPerStep: result.secondsPerStep,
         seconds: result.seconds,
         lostZeros: result.lostZeros,
+        task: score && isScored(score) ? (plan.task?.name ?? null) : null,
+        accuracy: score?.accuracy ?? null,
+        correct: score && isScored(score) ? score.correct : null,
+        total: score && isScored(score) ? score.total : null,
+        majorityFloor: score?.majorityFloor ?? null,
       };
       return [csvLine(columns.map((column) => row[column]))];
     });

@@ -1,11 +1,12 @@
 /**
  * The plateau figure of a comparison as a picture of plain shapes: held-out loss against trained parameters on a logarithmic axis, one line and one shape of
- * marker a method, bars for the spread over seeds, full fine-tuning as a level; beneath it peak memory and seconds per step. Pure arithmetic: whoever draws it
+ * marker a method, bars for the spread over seeds, full fine-tuning as a level; of a test set the accuracy alike, above its floor; beneath them peak memory and
+ * seconds per step. Pure arithmetic: whoever draws it
  * (a file, a webview, a canvas) gives words, formats and colours.
  * The rules to keep: methods are told apart by shape and name and not by colour alone; what is drawn are measured values, and a point without one is left out.
  */
 import { logTicks, type MarkerName, markerNames, roundTicks, tickTexts } from "./chartShapes.ts";
-import type { ComparisonSummary, PointSummary } from "./compareSummary.ts";
+import type { ComparisonSummary, PointSummary, TaskSummary } from "./compareSummary.ts";
 
 /** A thing to draw. `series`: index of the method's colour; null for what belongs to none. */
 export type Shape =
@@ -31,7 +32,13 @@ export interface PictureWords {
   parameters: string;
   memory: string;
   seconds: string;
+  /** Title of the chart of a test set's accuracy. */
+  accuracy(task: string): string;
+  /** What stands at the line of the most frequent answer's share, and of the untrained model's accuracy. */
+  floor: string;
+  before: string;
   formatLoss(value: number): string;
+  formatShare(value: number): string;
   formatCount(value: number): string;
   formatBytes(value: number): string;
   formatSeconds(value: number): string;
@@ -56,6 +63,10 @@ interface Box {
 
 interface Chart {
   title: string;
+  /** Lines across, each with its words. */
+  levels?: readonly { value: number; text: string }[];
+  /** Runs behind a value. */
+  count(point: PointSummary): number;
   value(point: PointSummary): number | null;
   spread(point: PointSummary): number | null;
   format(value: number): string;
@@ -81,15 +92,26 @@ export function comparisonPicture(summary: ComparisonSummary, words: PictureWord
   const narrow = width < 560;
   const smallWidth = narrow ? width : width / 2;
   const main = Math.round(Math.min(380, Math.max(240, width * 0.5)));
+  const qualities = [lossChart(words), ...(summary.task ? [accuracyChart(summary.task, words)] : [])];
+  const costs = top + qualities.length * main;
   const charts: [Chart, Box][] = [
-    [lossChart(words), { left: 0, top, width, height: main }],
-    [costChart(words, "memory"), { left: 0, top: top + main, width: smallWidth, height: 220 }],
-    [costChart(words, "seconds"), { left: narrow ? 0 : smallWidth, top: top + main + (narrow ? 220 : 0), width: smallWidth, height: 220 }],
+    ...qualities.map((chart, i): [Chart, Box] => [chart, { left: 0, top: top + i * main, width, height: main }]),
+    [costChart(words, "memory"), { left: 0, top: costs, width: smallWidth, height: 220 }],
+    [costChart(words, "seconds"), { left: narrow ? 0 : smallWidth, top: costs + (narrow ? 220 : 0), width: smallWidth, height: 220 }],
   ];
   for (const [chart, box] of charts) drawChart(shapes, series, chart, box, words);
-  const height = top + main + (narrow ? 440 : 220);
+  const height = costs + (narrow ? 440 : 220);
   const empty = !series.some(({ points }) => points.some(({ mean }) => mean !== null));
-  return { width, height, shapes, description: describe(series, words), empty };
+  return {
+    width,
+    height,
+    shapes,
+    description: qualities
+      .map((chart) => describe(series, chart, words))
+      .filter((text) => text !== "")
+      .join(". "),
+    empty,
+  };
 }
 
 /** Methods in the plan's order, each with its points by size. */
@@ -103,7 +125,24 @@ export function seriesOf({ points }: ComparisonSummary): Series[] {
 
 function lossChart(words: PictureWords): Chart {
   const loss = { value: ({ mean }: PointSummary) => mean, spread: ({ spread }: PointSummary) => spread, format: words.formatLoss, ticks: tickTexts };
-  return { title: words.loss, ...loss, fromZero: false, base: 10 };
+  return { title: words.loss, ...loss, count: ({ seedsDone }) => seedsDone, fromZero: false, base: 10 };
+}
+
+function accuracyChart({ title, majorityFloor, before }: TaskSummary, words: PictureWords): Chart {
+  return {
+    title: words.accuracy(title),
+    value: ({ accuracy }) => accuracy,
+    spread: ({ accuracySpread }) => accuracySpread,
+    count: ({ scored }) => scored,
+    levels: [
+      ...(majorityFloor === null ? [] : [{ value: majorityFloor, text: words.floor }]),
+      ...(before?.accuracy == null ? [] : [{ value: before.accuracy, text: words.before }]),
+    ],
+    format: words.formatShare,
+    ticks: (ticks) => ticks.map(words.formatShare),
+    fromZero: false,
+    base: 10,
+  };
 }
 
 function costChart(words: PictureWords, which: "memory" | "seconds"): Chart {
@@ -113,6 +152,7 @@ function costChart(words: PictureWords, which: "memory" | "seconds"): Chart {
     title: memory ? words.memory : words.seconds,
     value: memory ? ({ peakBytes }) => peakBytes : ({ secondsPerStep }) => secondsPerStep,
     spread: () => null,
+    count: ({ seedsDone }) => seedsDone,
     format,
     ticks: (ticks) => ticks.map(format),
     fromZero: true,
@@ -152,6 +192,7 @@ function drawChart(shapes: Shape[], series: readonly Series[], chart: Chart, box
   const xOf = (value: number) => area.left + (area.width * (Math.log(value) - Math.log(xs[0]))) / (Math.log(xs[1]) - Math.log(xs[0]));
   const yOf = (value: number) => area.top + area.height * (1 - (value - low) / (high - low));
   drawAxes(shapes, area, { xs, xOf, yTicks: roundTicks(low, high, area.height, chart.base), yOf }, chart, words);
+  for (const { value, text } of chart.levels ?? []) drawNamedLevel(shapes, text, yOf(value), area);
   for (const one of series) drawSeries(shapes, one, chart, area, xOf, yOf, words);
 }
 
@@ -206,10 +247,16 @@ function drawSeries(
       words.formatCount(point.trainableParameters),
       chart.format(value),
       spread === null ? null : chart.format(spread),
-      point.seedsDone,
+      chart.count(point),
     );
     shapes.push({ kind: "marker", x: at, y, marker: markerNames[index % markerNames.length], series: index, tip });
   }
+}
+
+/** A line across that belongs to no method, named at its left end. */
+function drawNamedLevel(shapes: Shape[], text: string, y: number, { left, width }: Box): void {
+  shapes.push({ kind: "line", x1: left, y1: y, x2: left + width, y2: y, role: "axis", series: null, dashed: true });
+  shapes.push({ kind: "text", x: left + 6, y: y - 5, text, anchor: "start", role: "tick" });
 }
 
 function drawLevel(shapes: Shape[], series: number, value: number, spread: number | null, area: Box, yOf: (value: number) => number): void {
@@ -248,26 +295,22 @@ function yRange(series: readonly Series[], chart: Chart): [number, number] {
     }),
   );
   if (values.length === 0) return [0, 1];
+  values.push(...(chart.levels ?? []).map(({ value }) => value));
   const [low, high] = [Math.min(...values), Math.max(...values)];
   if (chart.fromZero) return [0, high > 0 ? high * 1.1 : 1];
   const room = (high - low || Math.abs(high) || 1) * 0.1;
   return [low - room, high + room];
 }
 
-function describe(series: readonly Series[], words: PictureWords): string {
-  return series
-    .flatMap(({ label, points }) =>
-      points.flatMap(({ mean, spread, seedsDone, trainableParameters }) =>
-        mean === null
-          ? []
-          : words.tip(
-              label,
-              words.formatCount(trainableParameters),
-              words.formatLoss(mean),
-              spread === null ? null : words.formatLoss(spread),
-              seedsDone,
-            ),
-      ),
-    )
-    .join("; ");
+/** A sentence a point of a chart. */
+function describe(series: readonly Series[], chart: Chart, words: PictureWords): string {
+  const sentences = series.flatMap(({ label, points }) =>
+    points.flatMap((point) => {
+      const [value, spread] = [chart.value(point), chart.spread(point)];
+      if (value === null) return [];
+      const size = words.formatCount(point.trainableParameters);
+      return [words.tip(label, size, chart.format(value), spread === null ? null : chart.format(spread), chart.count(point))];
+    }),
+  );
+  return sentences.join("; ");
 }

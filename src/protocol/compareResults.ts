@@ -42,6 +42,11 @@ const point = Type.Object({
   note: text,
 });
 
+const share = Type.Number({ minimum: 0, maximum: 1 });
+
+/** The test set that is scored beside the held-out loss. `id` changes with all that its figures depend on: file, rows, scoring. */
+const plannedTask = Type.Object({ id: name, name: text, title: text, file: text, scoring: text });
+
 const kinds = {
   /** Of every session, at its start. The hashes are of base model and data. */
   plan: Type.Object({
@@ -54,6 +59,9 @@ const kinds = {
     points: Type.Array(point, { maxItems: 3000 }),
     learningRates: Type.Array(Type.Number(), { maxItems: 100 }),
     seeds: Type.Array(count, { maxItems: 100 }),
+    task: Type.Optional(orNull(plannedTask)),
+    /** What learning rates are chosen by; loss where it is not said. */
+    criterion: Type.Optional(Type.Enum(["loss", "accuracy"])),
   }),
   /** A run has ended. diverged: its loss was no number in the end. failed: something else kept it from ending; it is tried again when the comparison is resumed. */
   result: Type.Object({
@@ -79,12 +87,31 @@ const kinds = {
     /** Why it did not end well. */
     message: text,
   }),
+  /** A finished run, or the untrained model (`untrained`), on the task. It is tried again when it failed. */
+  score: Type.Object({
+    kind: Type.Literal("score"),
+    timeMs: Type.Number(),
+    run: name,
+    /** The id of the plan's task. */
+    task: name,
+    /** correct / total; null when it failed. */
+    accuracy: orNull(share),
+    correct: count,
+    total: count,
+    /** Accuracy of always giving the file's most frequent answer; null where answers are numbers. */
+    majorityFloor: orNull(share),
+    seconds: Type.Number(),
+    notes: Type.Array(text, { maxItems: 20 }),
+    /** Why it failed. */
+    message: text,
+  }),
   ended: Type.Object({ kind: Type.Literal("ended"), timeMs: Type.Number(), outcome: Type.Enum(["done", "stopped", "failed"]), message: text }),
 };
 
 export type ComparisonPoint = Static<typeof point>;
 export type PlanLine = Static<typeof kinds.plan>;
 export type ResultLine = Static<typeof kinds.result>;
+export type ScoreLine = Static<typeof kinds.score>;
 export type ComparisonLine = { [Kind in keyof typeof kinds]: Static<(typeof kinds)[Kind]> }[keyof typeof kinds];
 
 const checks = new Map<string, { Check(value: unknown): boolean }>();
@@ -114,12 +141,16 @@ export function parseComparisonLines(content: string): ComparisonLine[] {
 
 /** How far a comparison is, rewritten while it works. */
 export const progressSchema = Type.Object({
-  state: Type.Enum(["running", "done", "stopped", "failed"]),
+  /** waiting: the disk is full, and it goes on when it no longer is. */
+  state: Type.Enum(["running", "waiting", "done", "stopped", "failed"]),
   timeMs: Type.Number(),
-  /** The run that is being done; empty between two. */
+  /** The run that is being done, or scored; empty between two. */
   run: name,
+  /** Updates; of the task, when that is being scored, questions. */
   step: count,
   of: count,
+  /** Title of the task that is being scored; empty while it trains. */
+  scoring: Type.Optional(text),
   runsDone: count,
   runsInAll: count,
   etaMs: orNull(Type.Number()),

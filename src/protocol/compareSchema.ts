@@ -4,6 +4,7 @@
  * The rule to keep: as in runSchema.ts, every key but `model`, `data` and `methods` has a default.
  */
 import Type, { type Static, type TObject, type TProperties } from "typebox";
+import { taskNames, taskScorings } from "./evaluationTasks.ts";
 import { type MethodConfig, type RunConfig, runSchema } from "./runSchema.ts";
 
 const closed = { additionalProperties: false };
@@ -22,10 +23,33 @@ function labelled(branch: TObject<TProperties>) {
   return Type.Object({ name, label, ...others }, { ...closed, description: (branch as { description?: string }).description });
 }
 
-const methods = Type.Array(Type.Unsafe<LabelledMethod>(Type.Union((method.anyOf as TObject<TProperties>[]).map(labelled))), {
+const branches = (method.anyOf as TObject<TProperties>[]).map(labelled);
+const { description: ofMethod } = method as { description?: string };
+const methods = Type.Array(Type.Unsafe<LabelledMethod>(Type.Union(branches, { description: ofMethod })), {
   minItems: 1,
   maxItems: 50,
   description: "What is compared: each entry as method in a run file, with an optional label.",
+});
+
+const taskKeys = Type.Object(
+  {
+    name: Type.Enum([...taskNames], { description: "The test set." }),
+    data: Type.String({ minLength: 1, description: "The test set's file, or a folder that holds test sets in the LLM-Adapters layout." }),
+    rows: Type.Union([Type.Integer({ minimum: 1, maximum: 1e15 }), Type.Null()], {
+      default: null,
+      description: "Use the first so many rows of the test set; null uses all.",
+    }),
+    scoring: Type.Enum(["auto", ...taskScorings], {
+      default: "auto",
+      description: "How answers are found: auto is logLikelihood where the set offers answers, and generation for numbers.",
+    }),
+    batchSize: Type.Integer({ minimum: 1, maximum: 4096, default: 16, description: "Prompts that are worked on at once." }),
+  },
+  closed,
+);
+const task = Type.Union([taskKeys, Type.Null()], {
+  default: null,
+  description: "A test set on which the untrained model, and each method with its learning rate, are scored too; null for held-out loss alone.",
 });
 
 const { learningRate: _learningRate, seed: _seed, ...sharedTrain } = train.properties;
@@ -50,7 +74,7 @@ export const compareSchema = Type.Object(
       maxItems: 50,
       uniqueItems: true,
       default: [1e-4, 3e-4, 1e-3, 3e-3],
-      description: "Learning rates that are tried for each method and budget, with the first seed; the one with the lowest held-out loss is kept.",
+      description: "Learning rates that are tried for each method and budget, with the first seed; the best by criterion is kept.",
     }),
     seeds: Type.Array(Type.Integer({ minimum: 0, maximum: 0xffffffff }), {
       minItems: 1,
@@ -61,6 +85,11 @@ export const compareSchema = Type.Object(
     }),
     train: Type.Object(sharedTrain, { ...closed, default: {}, description: "How all are trained: as in a run file, without learningRate and seed." }),
     evaluate,
+    task,
+    criterion: Type.Enum(["loss", "accuracy"], {
+      default: "loss",
+      description: "What learning rates are chosen by: the held-out loss, or the accuracy on the task.",
+    }),
     checkpoint,
     keepCheckpoints: Type.Enum(["best", "all", "none"], {
       default: "best",

@@ -26,7 +26,7 @@ function fill(schema: Schema, value: unknown): unknown {
   if (Array.isArray(value) && items)
     return value.map((entry, i) => (Array.isArray(items) ? (items[i] ? fill(items[i], entry) : entry) : fill(items, entry)));
   if (!isObject(value)) return value;
-  const { properties } = isUnionByName(schema) ? (branchByName(schema, value) ?? {}) : schema;
+  const { properties } = isUnionByName(schema) ? (branchByName(schema, value) ?? {}) : (mappingOrNull(schema) ?? schema);
   if (!properties) return value;
   const filled: [string, unknown][] = [];
   for (const key of Object.keys(properties)) {
@@ -113,6 +113,11 @@ function checkUnion(branches: Schema[], value: unknown, path: (string | number)[
 
 function isUnionByName(schema: Schema): boolean {
   return schema.anyOf?.every((branch) => branch.properties?.name) ?? false;
+}
+
+/** The mapping of a union of one with null. */
+function mappingOrNull({ anyOf }: Schema): Schema | undefined {
+  return anyOf?.length === 2 && anyOf.some(({ type }) => type === "null") ? anyOf.find(({ properties }) => properties) : undefined;
 }
 
 function branchByName(schema: Schema, value: Record<string, unknown>): Schema | undefined {

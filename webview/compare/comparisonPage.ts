@@ -2,6 +2,8 @@
  * A comparison on the page: what it is doing, the plateau figure, the table of points and every run. It draws what was measured and asks the host for the rest.
  */
 import { comparisonPicture, type Picture } from "../../src/protocol/comparePicture.ts";
+import type { ComparisonProgress } from "../../src/protocol/compareResults.ts";
+import { untrained } from "../../src/protocol/compareSummary.ts";
 import { createButton } from "../controls.ts";
 import { element, oncePerFrame, setText } from "../element.ts";
 import { keepState, keptState, send } from "../host.ts";
@@ -11,7 +13,7 @@ import type { Theme } from "../theme.ts";
 import { csvOf } from "./csv.ts";
 import { canvasOf, svgOf, svgText } from "./picture.ts";
 import { canResume, runRows, type ShownComparison, shownComparison } from "./store.ts";
-import { pointTable, runTable } from "./tables.ts";
+import { pointTable, runTable, taskNotes } from "./tables.ts";
 import { durationText, pictureWords, stateText } from "./texts.ts";
 
 const openers = {
@@ -67,7 +69,7 @@ export class ComparisonPage {
     const all = summary?.runsInAll ?? progress?.runsInAll ?? 0;
     const parts = ["", ...(all > 0 ? [t("{0} of {1} runs", done, all)] : [])];
     if (view.live && progress && progress.run !== "") {
-      parts.push(progress.of > 0 ? t("{0}: step {1} of {2}", progress.run, progress.step, progress.of) : progress.run);
+      parts.push(whatText(progress));
       if (progress.etaMs !== null) parts.push(t("about {0} left", durationText(progress.etaMs / 1000)));
     }
     if (!view.trusted && !view.live && state !== "done") parts.push(t("the workspace is not trusted: it can be read, not started"));
@@ -75,7 +77,7 @@ export class ComparisonPage {
     setText(this.#progress, parts.join(" · "));
     this.#bar.hidden = !view.live || all === 0;
     this.#bar.max = Math.max(1, all);
-    const part = progress && progress.of > 0 ? progress.step / progress.of : 0;
+    const part = progress && progress.of > 0 && !progress.scoring ? progress.step / progress.of : 0;
     this.#bar.value = Math.min(all, done + (view.live ? part : 0));
     setText(this.#problem, state === "failed" ? view.failure || (summary?.message ?? "") : "");
     this.#writeButtons(shown);
@@ -139,13 +141,19 @@ export class ComparisonPage {
     }
     const rows = runRows(shown);
     // A step changes nothing here, and whoever reads or has scrolled a table keeps his place.
-    const wanted = JSON.stringify([summary.plan, rows.map(({ run, result }) => [run, result])]);
+    const wanted = JSON.stringify([summary.plan, summary.task, rows.map(({ run, result, score }) => [run, result, score])]);
     if (wanted === this.#written) return;
     this.#written = wanted;
     const focused = document.activeElement instanceof HTMLElement ? document.activeElement.getAttribute("aria-label") : null;
-    const details = element("details", { open: keptOpen() }, element("summary", {}, t("Every run ({0})", rows.length)), runTable(rows, openers));
+    const details = element(
+      "details",
+      { open: keptOpen() },
+      element("summary", {}, t("Every run ({0})", rows.length)),
+      runTable(rows, summary.task?.title ?? null, openers),
+    );
     details.addEventListener("toggle", () => keepState({ ...(keptState() as object | undefined), open: details.open }));
-    this.#tables.replaceChildren(pointTable(summary), details);
+    const notes = taskNotes(summary).map((note) => element("li", {}, note));
+    this.#tables.replaceChildren(pointTable(summary), ...(notes.length > 0 ? [element("ul", { class: "notes" }, ...notes)] : []), details);
     if (focused)
       for (const one of this.#tables.querySelectorAll<HTMLElement>("[aria-label]")) if (one.getAttribute("aria-label") === focused) one.focus();
   }
@@ -159,6 +167,13 @@ export class ComparisonPage {
     if (format === "svg") saveText(view.name, "svg", svgText(picture, this.#theme));
     else savePng(view.name, picture, this.#theme);
   }
+}
+
+/** What is being done: a run's step, or the questions of a task. */
+function whatText({ run, step, of, scoring }: ComparisonProgress): string {
+  const name = run === untrained ? t("untrained model") : run;
+  if (scoring) return of > 0 ? t("{0}: {1}, question {2} of {3}", name, scoring, step, of) : t("{0}: {1}", name, scoring);
+  return of > 0 ? t("{0}: step {1} of {2}", name, step, of) : name;
 }
 
 function savePng(name: string, picture: Picture, theme: Theme): void {

@@ -18,15 +18,16 @@ export interface ShownComparison {
   state: ComparisonState;
 }
 
-/** waiting: begun and no run has ended yet. interrupted: no process, and not done. */
-export type ComparisonState = "waiting" | "running" | "done" | "stopped" | "failed" | "interrupted" | "notStarted";
+/** waiting: begun and no run has ended yet. diskFull: it goes on when there is room. interrupted: no process, and not done. */
+export type ComparisonState = "waiting" | "diskFull" | "running" | "done" | "stopped" | "failed" | "interrupted" | "notStarted";
 
 export function shownComparison(view: ComparisonView): ShownComparison {
   const summary = summarise(view.lines);
   return { view, summary, state: stateOf(view, summary) };
 }
 
-function stateOf({ live, failure }: ComparisonView, summary: ComparisonSummary | null): ComparisonState {
+function stateOf({ live, failure, progress }: ComparisonView, summary: ComparisonSummary | null): ComparisonState {
+  if (live && progress?.state === "waiting") return "diskFull";
   if (live) return summary && summary.runsDone > 0 ? "running" : "waiting";
   if (!summary) return failure === "" ? "notStarted" : "failed";
   return summary.outcome ?? (failure === "" ? "interrupted" : "failed");

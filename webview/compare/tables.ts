@@ -1,11 +1,12 @@
 /** The tables of the Compare Runs view: points of a comparison, its runs, and runs side by side. They show and sort nothing by themselves. */
 import type { RunCard } from "../../src/protocol/compareProtocol.ts";
+import type { ScoreLine } from "../../src/protocol/compareResults.ts";
 import type { ComparedRun, ComparisonSummary, PointSummary } from "../../src/protocol/compareSummary.ts";
 import { element } from "../element.ts";
 import { exactCount, formatBytes, formatCount, formatPercent } from "../panel/byteUnits.ts";
 import { t } from "../strings.ts";
 import { bestRun, gain } from "./store.ts";
-import { durationText, lossText } from "./texts.ts";
+import { durationText, lossText, shareText } from "./texts.ts";
 
 /** A cell: its text, and the exact value behind a rounded one. */
 interface Cell {
@@ -43,6 +44,7 @@ export function pointTable(summary: ComparisonSummary): HTMLElement {
   const budgets = summary.plan.points.some(({ budget }) => budget !== null);
   const zeros = summary.points.some(({ lostZeros }) => lostZeros !== null);
   const best = bestOfBudgets(summary);
+  const { task } = summary;
   const head = [
     t("Method"),
     t("Setting"),
@@ -50,6 +52,7 @@ export function pointTable(summary: ComparisonSummary): HTMLElement {
     t("Trained parameters"),
     t("Learning rate"),
     t("Held-out loss"),
+    ...(task ? [task.majorityFloor === null ? task.title : t("{0} (floor {1})", task.title, shareText(task.majorityFloor))] : []),
     t("Seeds"),
     t("Peak memory"),
     t("Time per step"),
@@ -62,6 +65,7 @@ export function pointTable(summary: ComparisonSummary): HTMLElement {
     trained(point),
     rate(point),
     meanCell(point, best.has(point.point.id)),
+    ...(task ? [accuracyCell(point)] : []),
     { text: t("{0} of {1}", point.seedsDone, summary.plan.seeds.length) },
     point.peakBytes === null ? none() : { text: formatBytes(point.peakBytes), exact: exactCount(point.peakBytes) },
     { text: durationText(point.secondsPerStep) },
@@ -98,6 +102,25 @@ function meanCell({ mean, spread, ended }: PointSummary, best: boolean): Cell {
   return { text: spread === null ? lossText(mean) : `${lossText(mean)} ± ${lossText(spread)}`, exact, strong: best };
 }
 
+function accuracyCell({ accuracy, accuracySpread, scored }: PointSummary): Cell {
+  if (accuracy === null) return none();
+  const text = accuracySpread === null ? shareText(accuracy) : `${shareText(accuracy)} ± ${(100 * accuracySpread).toFixed(1)}`;
+  return { text, exact: t("{0} over {1} seeds", accuracy, scored) };
+}
+
+/** What a reader should know of the accuracies: what little it takes to get them, and what the scores say. */
+export function taskNotes({ task }: ComparisonSummary): string[] {
+  if (!task) return [];
+  const { title, before, majorityFloor, notes } = task;
+  return [
+    ...(majorityFloor === null ? [] : [t("{0}: always giving the file's most frequent answer is right in {1}.", title, shareText(majorityFloor))]),
+    ...(before?.accuracy == null
+      ? []
+      : [t("{0}: the untrained model is right in {1} of {2} questions.", title, shareText(before.accuracy), before.total)]),
+    ...notes.map((note) => `${title}: ${note}`),
+  ];
+}
+
 /** The lowest mean of each budget, where several methods have one. */
 function bestOfBudgets({ points }: ComparisonSummary): Set<string> {
   const rivals = new Map<number | null, PointSummary[]>();
@@ -126,8 +149,8 @@ function doors(id: string, name: string, { openRun, openRunFile }: RunDoors): No
   );
 }
 
-/** Every run of a comparison. */
-export function runTable(runs: readonly ComparedRun[], open: RunDoors): HTMLElement {
+/** Every run of a comparison; `task` is the title of its test set. */
+export function runTable(runs: readonly ComparedRun[], task: string | null, open: RunDoors): HTMLElement {
   const head = [
     t("Run"),
     t("State"),
@@ -135,24 +158,32 @@ export function runTable(runs: readonly ComparedRun[], open: RunDoors): HTMLElem
     t("Seed"),
     t("Held-out loss before"),
     t("after"),
+    ...(task === null ? [] : [task]),
     t("Peak memory"),
     t("Time per step"),
     t("Steps"),
     "",
   ];
-  const rows = runs.map(({ run, learningRate, seed, result }) => [
+  const rows = runs.map(({ run, learningRate, seed, result, score }) => [
     { text: run },
     { text: result === null ? t("running") : statusText(result.status), exact: result?.message ?? "" },
     { text: String(learningRate) },
     { text: String(seed) },
     { text: lossText(result?.lossBefore ?? null) },
     { text: lossText(result?.lossAfter ?? null) },
+    ...(task === null ? [] : [scoreCell(score)]),
     { text: result?.peakBytes == null ? "" : formatBytes(result.peakBytes) },
     { text: durationText(result?.secondsPerStep ?? null) },
     { text: result === null ? "" : String(result.steps) },
     doors(run, run, open),
   ]);
   return table(t("Every run"), head, rows, 2);
+}
+
+function scoreCell(score: ScoreLine | null): Cell {
+  if (!score) return none();
+  if (score.accuracy === null) return { text: t("failed"), exact: score.message };
+  return { text: shareText(score.accuracy), exact: t("{0} of {1}", score.correct, score.total) };
 }
 
 function statusText(status: "done" | "diverged" | "failed"): string {

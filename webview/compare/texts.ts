@@ -10,6 +10,11 @@ export function lossText(loss: number | null): string {
   return loss === null ? "" : loss.toFixed(4);
 }
 
+/** `62.2 %`: one digit, as papers have it. */
+export function shareText(share: number): string {
+  return `${(100 * share).toFixed(1)} %`;
+}
+
 /** `840 ms`, `4.2 s`, and longer ones as the panel says them; nothing for what was not measured. */
 export function durationText(seconds: number | null): string {
   if (seconds === null || !Number.isFinite(seconds) || seconds < 0) return "";
@@ -21,6 +26,7 @@ export function durationText(seconds: number | null): string {
 export function stateText(state: ComparisonState): string {
   const texts: Record<ComparisonState, string> = {
     waiting: t("running; the first run has not ended yet"),
+    diskFull: t("waiting for disk space"),
     running: t("running"),
     done: t("done"),
     stopped: t("stopped"),
@@ -38,7 +44,11 @@ export function pictureWords(): PictureWords {
     parameters: t("trained parameters"),
     memory: t("Peak memory"),
     seconds: t("Time per step"),
+    accuracy: (task) => t("{0} accuracy", task),
+    floor: t("most frequent answer"),
+    before: t("untrained model"),
     formatLoss: (value) => value.toFixed(4),
+    formatShare: shareText,
     formatCount,
     formatBytes,
     formatSeconds: (value) => (value === 0 ? "0" : durationText(value)),

@@ -2,8 +2,8 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
 import { parseCompareFile } from "../../protocol/compareConfig.ts";
-import { comparisonFiles, type ResultLine } from "../../protocol/compareResults.ts";
-import type { ComparedRun, ComparisonSummary } from "../../protocol/compareSummary.ts";
+import { comparisonFiles, type ResultLine, type ScoreLine } from "../../protocol/compareResults.ts";
+import { type ComparedRun, type ComparisonSummary, untrained } from "../../protocol/compareSummary.ts";
 import type { RunEvent } from "../../protocol/events.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { type CheckedComparison, checkComparison, comparisonNameOf, createComparison, openComparison, runComparison } from "../compare/comparison.ts";
@@ -48,12 +48,14 @@ async function inForeground(folder: string, checked: CheckedComparison, json: bo
         last = summary;
         if (json) process.stdout.write(`${JSON.stringify(line)}\n`);
         else if (line.kind === "result") screen?.onResult(line);
+        else if (line.kind === "score") screen?.onScore(line, summary);
       },
       onRun: (run, summary) => {
         last = summary;
         screen?.onRun(run, summary);
       },
       onEvent: (_, event) => screen?.onEvent(event),
+      onScoring: (_, done, of, summary) => screen?.onScoring(done, of, summary),
       onWaiting: say,
       stopRequested: () => signal.received !== null,
     });
@@ -127,6 +129,18 @@ class Screen {
       this.#bar.update({ label: "Training", step: event.step, of: this.#steps, loss: event.loss, tokensPerSecond: event.tokensPerSecond });
   }
 
+  onScoring(done: number, of: number, { task }: ComparisonSummary): void {
+    if (this.#style.interactive) this.#bar.update({ label: task?.title ?? "", step: done, of });
+  }
+
+  onScore({ run, accuracy, correct, total, majorityFloor, message }: ScoreLine, { task }: ComparisonSummary): void {
+    this.#bar.finish();
+    const whose = run === untrained ? "the untrained model's " : "  ";
+    const floor = majorityFloor === null ? "" : `, floor ${percent(majorityFloor)}`;
+    if (accuracy === null) this.say(`${whose}${task?.title}: ${paint("failed", this.#style, 209)}: ${message}`);
+    else this.say(`${whose}${task?.title} accuracy ${percent(accuracy)} (${correct} of ${total}${floor})`);
+  }
+
   #notice(message: string): void {
     if (this.#told.has(message)) return;
     this.#told.add(message);
@@ -152,4 +166,8 @@ class Screen {
 function nameOf({ point, learningRate, seed, search }: ComparedRun): string {
   const size = `${formatCount(point.trainableParameters)} parameters${point.setting ? ` (${point.setting})` : ""}`;
   return `${point.label}, ${size}, learning rate ${learningRate}, seed ${seed}${search ? " (search)" : ""}`;
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toFixed(1)} %`;
 }

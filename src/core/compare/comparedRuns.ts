@@ -8,7 +8,7 @@ import { mkdir, rm } from "node:fs/promises";
 import path from "node:path";
 import { type CompareConfig, configOfRun } from "../../protocol/compareConfig.ts";
 import { comparisonFiles, type PlanLine, type ResultLine } from "../../protocol/compareResults.ts";
-import { allRuns, type ComparedRun, type ComparisonSummary, isFinal } from "../../protocol/compareSummary.ts";
+import { allRuns, type ComparedRun, type ComparisonSummary, isFinal, isScored } from "../../protocol/compareSummary.ts";
 import type { RunEvent } from "../../protocol/events.ts";
 import { type MethodConfig, parseRunFile, type RunConfig, stringifyRunConfig } from "../../protocol/runConfig.ts";
 import { UserError } from "../../protocol/userError.ts";
@@ -132,15 +132,17 @@ export class ComparedRuns {
     };
   }
 
-  /** Takes away the checkpoints of finished runs that nobody wants to keep. Their events, run files and results stay. */
-  async dropCheckpoints({ points }: ComparisonSummary): Promise<void> {
-    const { keepCheckpoints } = this.#config;
+  /** Takes away the checkpoints of finished runs that nobody wants to keep or still has to score. Their events, run files and results stay. */
+  async dropCheckpoints({ points, task }: ComparisonSummary): Promise<void> {
+    const { keepCheckpoints, criterion } = this.#config;
     if (keepCheckpoints === "all") return;
     for (const point of points) {
       const chosen = new Set(point.runs.map(({ run }) => run));
       for (const run of allRuns(point)) {
-        const wanted = keepCheckpoints === "best" && (point.learningRate === null || chosen.has(run.run));
-        if (isFinal(run.result) && !wanted) await rm(checkpointsFolder(this.folderOf(run)), { recursive: true, force: true });
+        const open = point.learningRate === null || chosen.has(run.run);
+        const toScore = task !== null && !isScored(run.score) && (open || criterion === "accuracy");
+        if (isFinal(run.result) && !toScore && !(keepCheckpoints === "best" && open))
+          await rm(checkpointsFolder(this.folderOf(run)), { recursive: true, force: true });
       }
     }
   }

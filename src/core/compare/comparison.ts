@@ -9,7 +9,7 @@ import { mkdir, rm } from "node:fs/promises";
 import path from "node:path";
 import { type CompareConfig, configOfRun, labelOf, methodOf, parseCompareFile, stringifyCompareConfig } from "../../protocol/compareConfig.ts";
 import { type ComparisonLine, comparisonFiles, type PlanLine } from "../../protocol/compareResults.ts";
-import { allRuns, type ComparedRun, type ComparisonSummary, summarise } from "../../protocol/compareSummary.ts";
+import { allRuns, type ComparedRun, type ComparisonSummary, summarise, untrained } from "../../protocol/compareSummary.ts";
 import type { RunEvent } from "../../protocol/events.ts";
 import type { MethodConfig } from "../../protocol/runConfig.ts";
 import { UserError } from "../../protocol/userError.ts";
@@ -24,8 +24,9 @@ import { ComparedRuns } from "./comparedRuns.ts";
 import { methodSizes } from "./methodSizes.ts";
 import { writeOutputs } from "./outputs.ts";
 import { ProgressFile } from "./progress.ts";
-import { nextRun } from "./queue.ts";
+import { nextWork, workName } from "./queue.ts";
 import { ResultLog } from "./results.ts";
+import { prepare, TaskScores } from "./taskScores.ts";
 
 export interface ComparisonOptions {
   /** Sees every line after it was written. */
@@ -33,6 +34,8 @@ export interface ComparisonOptions {
   /** Told before each run, and each of its events. */
   onRun(run: ComparedRun, summary: ComparisonSummary): void;
   onEvent(run: ComparedRun, event: RunEvent): void;
+  /** Questions of the task that were answered, by a run or, where it is null, the untrained model. */
+  onScoring(run: ComparedRun | null, done: number, of: number, summary: ComparisonSummary): void;
   onWaiting(reason: string): void;
   /** True when it shall save and stop at the next step boundary. */
   stopRequested(): boolean;
@@ -44,12 +47,13 @@ export interface CheckedComparison {
   points: SizedMethod[];
 }
 
-/** Checks a comparison against its model, without weights or data. Throws the UserError that one of its runs would be refused with. */
+/** Checks a comparison against its model and its test set, without weights or training data. Throws the UserError that one of its runs would be refused with. */
 export async function checkComparison(config: CompareConfig): Promise<CheckedComparison> {
   const { config: model } = await openModelConfig(config.model);
   const named = config.methods.map((method) => ({ label: labelOf(method), method: methodOf(method) }));
   const points = pointsOf(named, config.budgets, methodSizes(model));
   for (const { method } of points) await checkMethod(runConfigOf(config, method), model);
+  if (config.task) await prepare(config.task);
   return { config, points };
 }
 
@@ -135,7 +139,8 @@ class Session {
   async #all(): Promise<"done" | "stopped"> {
     const known = summarise(this.#log.lines);
     const { base, data } = await this.#runs.hashes(known?.plan ?? null);
-    const plan = planOf(this.#checked, base, data);
+    const scores = await TaskScores.open(this.#checked.config);
+    const plan = planOf(this.#checked, base, data, scores);
     if (!known || differs(known.plan, plan)) this.#append(plan);
     await this.#runs.requireUnchanged(this.#summary());
     const tried = new Set<string>();
@@ -143,36 +148,54 @@ class Session {
       const summary = this.#summary();
       await this.#runs.dropCheckpoints(summary);
       await writeOutputs(this.#folder, summary);
-      const run = nextRun(summary, tried);
-      if (!run) return this.#concluded(summary);
+      const work = nextWork(summary, tried);
+      if (!work) return this.#concluded(summary);
       if (this.#stopRequested()) return "stopped";
-      tried.add(run.run);
-      this.#options.onRun(run, summary);
-      this.#progress.begin(run, summary);
-      const result = await this.#runs.work(run, {
-        onEvent: (event) => {
-          this.#progress.onEvent(event);
-          this.#options.onEvent(run, event);
-        },
-        onWaiting: (reason) => this.#options.onWaiting(reason),
-        stopRequested: () => this.#stopRequested(),
-      });
-      if (!result) return "stopped";
-      this.#append(result);
+      tried.add(workName(work));
+      const line = work.kind === "train" ? await this.#train(work.run, summary) : await this.#score(work.run, summary, scores as TaskScores);
+      if (!line) return "stopped";
+      this.#append(line);
     }
+  }
+
+  #train(run: ComparedRun, summary: ComparisonSummary) {
+    this.#options.onRun(run, summary);
+    this.#progress.begin(run, summary);
+    return this.#runs.work(run, {
+      onEvent: (event) => {
+        this.#progress.onEvent(event);
+        this.#options.onEvent(run, event);
+      },
+      onWaiting: (reason) => {
+        this.#progress.waiting(reason);
+        this.#options.onWaiting(reason);
+      },
+      stopRequested: () => this.#stopRequested(),
+    });
+  }
+
+  #score(run: ComparedRun | null, summary: ComparisonSummary, scores: TaskScores) {
+    const name = run?.run ?? untrained;
+    this.#progress.beginScore(name, scores.planned.title, summary);
+    return scores.score(name, run && this.#runs.folderOf(run), {
+      onProgress: (done, of) => {
+        this.#progress.scored(done, of);
+        this.#options.onScoring(run, done, of, summary);
+      },
+      stopRequested: () => this.#stopRequested(),
+    });
   }
 
   /** Done, unless runs failed that may go well another time. */
   #concluded(summary: ComparisonSummary): "done" {
-    const failed = summary.points.flatMap((point) => allRuns(point).filter(({ result }) => result?.status === "failed"));
-    if (failed.length === 0) return "done";
-    const [first] = failed;
-    throw new UserError(
-      "compare/runs-failed",
-      `${failed.length === 1 ? "One run" : `${failed.length} runs`} failed: ${first.run}: ${first.result?.message}`,
-      "Mend the cause and resume the comparison: only those runs are tried again.",
-      { badInput: false },
-    );
+    const runs = summary.points.flatMap(allRuns);
+    const failed = runs.flatMap(({ result }) => (result?.status === "failed" ? [result] : []));
+    if (failed.length > 0) throw unfinished(`${failed.length === 1 ? "One run" : `${failed.length} runs`} failed`, failed[0]);
+    const scores = this.#log.lines.flatMap((line) => (line.kind === "score" && line.task === summary.plan.task?.id ? [line] : []));
+    const last = new Map(scores.map((score) => [score.run, score]));
+    const unscored = [...last.values()].filter(({ accuracy }) => accuracy === null);
+    if (unscored.length > 0) throw unfinished(`The task could not be scored for ${unscored.length} of ${last.size} models`, unscored[0]);
+    return "done";
   }
 
   #summary(): ComparisonSummary {
@@ -197,9 +220,19 @@ class Session {
   }
 }
 
-function planOf({ config, points }: CheckedComparison, base: string, data: string): PlanLine {
-  const { model, learningRates, seeds, train } = config;
-  return { kind: "plan", timeMs: Date.now(), model, base, data, steps: train.steps, points: points.map(({ point }) => point), learningRates, seeds };
+function unfinished(what: string, first: { run: string; message: string }): UserError {
+  return new UserError(
+    "compare/runs-failed",
+    `${what}: ${first.run}: ${first.message}`,
+    "Mend the cause and resume the comparison: only those runs are tried again.",
+    { badInput: false },
+  );
+}
+
+function planOf({ config, points }: CheckedComparison, base: string, data: string, scores: TaskScores | null): PlanLine {
+  const { model, learningRates, seeds, train, criterion } = config;
+  const plan = { model, base, data, steps: train.steps, points: points.map(({ point }) => point), learningRates, seeds };
+  return { kind: "plan", timeMs: Date.now(), ...plan, ...(scores && { task: scores.planned, criterion }) };
 }
 
 function differs({ timeMs: _a, ...before }: PlanLine, { timeMs: _b, ...now }: PlanLine): boolean {

@@ -28,6 +28,7 @@ export async function workOnComparison(folder: string): Promise<number> {
     onLine() {},
     onRun: ({ run }) => void log(folder, `begins with ${run}`),
     onEvent() {},
+    onScoring() {},
     onWaiting: (reason) => void log(folder, reason),
     stopRequested: () => stopped,
   });

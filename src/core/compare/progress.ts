@@ -2,7 +2,7 @@
  * progress.json of a comparison: which run is being done, how far it is, and how long the rest may take. For whoever watches; nothing is decided by it.
  * The rule to keep: it appears whole or not at all, and costs a run nothing: it is written at most once a second.
  */
-import { renameSync, writeFileSync } from "node:fs";
+import { renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { type ComparisonProgress, comparisonFiles } from "../../protocol/compareResults.ts";
 import type { ComparedRun, ComparisonSummary } from "../../protocol/compareSummary.ts";
@@ -15,6 +15,8 @@ const writeMs = 1000;
 export class ProgressFile {
   readonly #folder: string;
   #run: ComparedRun | null = null;
+  #name = "";
+  #scoring = "";
   #summary: ComparisonSummary | null = null;
   #beganMs = 0;
   #step = 0;
@@ -26,12 +28,37 @@ export class ProgressFile {
   }
 
   begin(run: ComparedRun, summary: ComparisonSummary): void {
+    this.#begin(run.run, summary);
     this.#run = run;
+    this.#write("running", "");
+  }
+
+  /** A run, or the untrained model, answers the questions of a task. */
+  beginScore(name: string, task: string, summary: ComparisonSummary): void {
+    this.#begin(name, summary);
+    this.#scoring = task;
+    this.#write("running", "");
+  }
+
+  #begin(name: string, summary: ComparisonSummary | null): void {
+    this.#run = null;
+    this.#name = name;
+    this.#scoring = "";
     this.#summary = summary;
     this.#beganMs = performance.now();
     this.#step = 0;
     this.#of = 0;
-    this.#write("running", "");
+  }
+
+  /** The disk is full: nothing happens until it no longer is. */
+  waiting(reason: string): void {
+    this.#write("waiting", reason);
+  }
+
+  scored(done: number, of: number): void {
+    this.#step = done;
+    this.#of = of;
+    if (performance.now() - this.#writtenMs >= writeMs) this.#write("running", "");
   }
 
   onEvent(event: RunEvent): void {
@@ -41,10 +68,7 @@ export class ProgressFile {
   }
 
   end(state: "done" | "stopped" | "failed", summary: ComparisonSummary | null, message: string): void {
-    this.#run = null;
-    this.#summary = summary;
-    this.#step = 0;
-    this.#of = 0;
+    this.#begin("", summary);
     this.#write(state, message);
   }
 
@@ -63,21 +87,34 @@ export class ProgressFile {
     const progress: ComparisonProgress = {
       state,
       timeMs: Date.now(),
-      run: this.#run?.run ?? "",
+      run: this.#name,
       step: this.#step,
       of: this.#of,
+      ...(this.#scoring && { scoring: this.#scoring }),
       runsDone: this.#summary?.runsDone ?? 0,
       runsInAll: this.#summary?.runsInAll ?? 0,
       etaMs: state === "running" ? this.etaMs : null,
       message: message.slice(0, 10_000),
     };
     this.#writtenMs = performance.now();
+    const file = path.join(this.#folder, comparisonFiles.progress);
+    const text = `${JSON.stringify(progress)}\n`;
     const temporary = path.join(this.#folder, temporaryName());
     try {
-      writeFileSync(temporary, `${JSON.stringify(progress)}\n`);
-      renameSync(temporary, path.join(this.#folder, comparisonFiles.progress));
+      writeFileSync(temporary, text);
+      renameSync(temporary, file);
     } catch {
-      // A full disk stops a run in its own way; who watches sees the last progress.
+      rmSync(temporary, { force: true });
+      if (state === "waiting") writeInPlace(file, text);
     }
+  }
+}
+
+/** A full disk has room for what takes no more of it than what is there. Who reads in this moment sees no progress, and looks again. */
+function writeInPlace(file: string, text: string): void {
+  try {
+    writeFileSync(file, text.padEnd(statSync(file).size), { flag: "r+" });
+  } catch {
+    // Nothing can be said then; who watches sees the last progress.
   }
 }

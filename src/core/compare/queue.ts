@@ -1,14 +1,43 @@
 /**
  * What of a comparison is done next, and how long the rest will take. Pure: decided from the lines of results alone, so that a comparison that was killed
  * goes on where it was.
- * The rule to keep: points in the plan's order, each first over the learning rates and then over the other seeds.
+ * The rule to keep: points in the plan's order, each first over the learning rates and then over the other seeds; what can be scored is scored at once.
  */
-import { allRuns, type ComparedRun, type ComparisonSummary, isFinal } from "../../protocol/compareSummary.ts";
+import {
+  allRuns,
+  type ComparedRun,
+  type ComparisonSummary,
+  isFinal,
+  isHopeless,
+  isScored,
+  isToScore,
+  type PointSummary,
+  untrained,
+} from "../../protocol/compareSummary.ts";
 
-/** The next run that has no result yet; null when none is left. `tried` are those that failed in this session. */
-export function nextRun(summary: ComparisonSummary, tried: ReadonlySet<string>): ComparedRun | null {
-  for (const point of summary.points) for (const run of allRuns(point)) if (!isFinal(run.result) && !tried.has(run.run)) return run;
+/** A run to do, or to score on the task; the untrained model is scored where `run` is null. */
+export type Work = { kind: "train"; run: ComparedRun } | { kind: "score"; run: ComparedRun | null };
+
+/** What comes next; null when nothing is left. `tried` are those that failed in this session, by {@link workName}. */
+export function nextWork(summary: ComparisonSummary, tried: ReadonlySet<string>): Work | null {
+  const wanted = (work: Work) => !tried.has(workName(work));
+  const base: Work = { kind: "score", run: null };
+  if (summary.task && !summary.task.before && wanted(base)) return base;
+  for (const point of summary.points)
+    for (const run of allRuns(point)) {
+      const [train, score]: Work[] = [
+        { kind: "train", run },
+        { kind: "score", run },
+      ];
+      if (!isFinal(run.result)) {
+        if (wanted(train)) return train;
+      } else if (isToScore(run, summary, point.learningRate) && !isScored(run.score) && wanted(score)) return score;
+    }
   return null;
+}
+
+export function workName({ kind, run }: Work): string {
+  return `${kind} ${run?.run ?? untrained}`;
 }
 
 /**
@@ -25,11 +54,14 @@ export function remainingMs(summary: ComparisonSummary, current: { run: Compared
   if (all.length === 0) return null;
   const perRun = (label: string) => mean(times.get(label) ?? all);
   const seeds = summary.plan.seeds.length;
+  const scored = summary.points.flatMap((point) => allRuns(point).flatMap(({ score }) => (score && isScored(score) ? [score.seconds * 1000] : [])));
+  if (summary.task?.before) scored.push(summary.task.before.seconds * 1000);
+  const perScore = scored.length > 0 ? mean(scored) : 0;
   let left = 0;
   for (const point of summary.points) {
     const runs = allRuns(point);
     const missing = runs.filter(({ result }) => !isFinal(result)).length + (point.learningRate === null ? hopedFor(point.search, seeds) : 0);
-    left += missing * perRun(point.point.label);
+    left += missing * perRun(point.point.label) + scoresLeft(point, summary) * perScore;
   }
   if (current) left -= Math.min(current.elapsedMs, perRun(current.run.point.label));
   return Math.max(0, Math.round(left));
@@ -37,7 +69,14 @@ export function remainingMs(summary: ComparisonSummary, current: { run: Compared
 
 /** Other seeds of a point whose learning rate is not chosen yet. */
 function hopedFor(search: readonly ComparedRun[], seeds: number): number {
-  return search.every(({ result }) => isFinal(result)) ? 0 : seeds - 1;
+  return isHopeless(search) ? 0 : seeds - 1;
+}
+
+/** Runs of a point that are still to be scored on the task, those of other seeds among them. */
+function scoresLeft(point: PointSummary, { plan }: ComparisonSummary): number {
+  if (!plan.task || (point.search.length > 0 && isHopeless(point.search))) return 0;
+  const wanted = plan.criterion === "accuracy" ? Math.max(1, point.search.length) + plan.seeds.length - 1 : plan.seeds.length;
+  return Math.max(0, wanted - allRuns(point).filter(({ score }) => isScored(score)).length);
 }
 
 function mean(values: readonly number[]): number {

@@ -3,7 +3,7 @@
  * at the end of `compare` too.
  * The rule to keep: a mean stands beside its number of seeds; what diverged, failed or lies at the edge of the searched rates is said.
  */
-import type { ComparisonSummary, PointSummary } from "../../protocol/compareSummary.ts";
+import type { ComparisonSummary, PointSummary, TaskSummary } from "../../protocol/compareSummary.ts";
 import { formatBytes, formatCount, formatDuration, formatLoss, formatPercent } from "../terminal/format.ts";
 
 /** Head and rows of the table, as cells. */
@@ -18,6 +18,7 @@ export function comparisonRows(summary: ComparisonSummary): string[][] {
     "as",
     "learning rate",
     "held-out loss",
+    ...(summary.task ? [accuracyHeading(summary.task)] : []),
     "seeds",
     "peak memory",
     "time per step",
@@ -30,6 +31,7 @@ export function comparisonRows(summary: ComparisonSummary): string[][] {
     point.point.setting,
     rateText(point),
     point.mean !== null && best.has(point.point.id) ? `**${lossText(point)}**` : lossText(point),
+    ...(summary.task ? [accuracyText(point)] : []),
     String(point.seedsDone),
     point.peakBytes === null ? "" : formatBytes(point.peakBytes),
     point.secondsPerStep === null ? "" : formatDuration(point.secondsPerStep * 1000),
@@ -56,6 +58,21 @@ function lossText({ mean, spread }: PointSummary): string {
   return spread === null ? formatLoss(mean) : `${formatLoss(mean)} ± ${formatLoss(spread)}`;
 }
 
+/** The floor stands beside the figures it is one of. */
+function accuracyHeading({ title, majorityFloor }: TaskSummary): string {
+  return `${title}${majorityFloor === null ? "" : ` (floor ${formatShare(majorityFloor)})`}`;
+}
+
+function accuracyText({ accuracy, accuracySpread }: PointSummary): string {
+  if (accuracy === null) return "";
+  return `${formatShare(accuracy)}${accuracySpread === null ? "" : ` ± ${(100 * accuracySpread).toFixed(1)}`}`;
+}
+
+/** A share of right answers; one digit, as papers have it. */
+function formatShare(share: number): string {
+  return `${(100 * share).toFixed(1)} %`;
+}
+
 /** The points with the lowest mean of their budget, where several have one. */
 function bestOfBudgets({ points }: ComparisonSummary): Set<string> {
   const best = new Map<number | null, PointSummary[]>();
@@ -73,8 +90,9 @@ export function comparisonNotes(summary: ComparisonSummary): string[] {
   ];
   if (plan.learningRates.length > 1)
     notes.push(
-      `Learning rates ${plan.learningRates.join(", ")} were tried for each with seed ${plan.seeds[0]}, which is also one of its seeds; the one with the lowest held-out loss was kept.`,
+      `Learning rates ${plan.learningRates.join(", ")} were tried for each with seed ${plan.seeds[0]}, which is also one of its seeds; the one with the ${plan.criterion === "accuracy" ? `highest accuracy on ${summary.task?.title}` : "lowest held-out loss"} was kept.`,
     );
+  if (summary.task) notes.push(...taskNotes(summary.task));
   if (points.some(({ trainableParameters, point }) => point.budget !== null && trainableParameters !== point.budget))
     notes.push("In brackets: how far the trained parameters are from the budget.");
   for (const edge of ["lowest", "highest"] as const) {
@@ -88,6 +106,12 @@ export function comparisonNotes(summary: ComparisonSummary): string[] {
   }
   if (summary.runsDone < summary.runsInAll) notes.push(`${summary.runsDone} of ${summary.runsInAll} runs are done.`);
   return notes;
+}
+
+function taskNotes({ title, before, majorityFloor, notes }: TaskSummary): string[] {
+  const floor = majorityFloor === null ? "" : `; always giving the file's most frequent answer has ${formatShare(majorityFloor)}`;
+  const own = before?.accuracy == null ? "" : `; the untrained model's is ${formatShare(before.accuracy)}, over ${before.total} questions`;
+  return [`Accuracy on ${title}, mean ± standard deviation over the seeds${own}${floor}.`, ...notes.map((note) => `${title}: ${note}`)];
 }
 
 function nameOf({ label, budget }: PointSummary["point"]): string {

@@ -1,5 +1,5 @@
 /** Lines of a comparison for tests: points and results with the figures that a test is about. */
-import type { ComparisonLine, ComparisonPoint, PlanLine, ResultLine } from "../../../src/protocol/compareResults.ts";
+import type { ComparisonLine, ComparisonPoint, PlanLine, ResultLine, ScoreLine } from "../../../src/protocol/compareResults.ts";
 import { runName } from "../../../src/protocol/compareSummary.ts";
 
 export function point(label: string, budget: number | null, trainableParameters: number, method = "smt"): ComparisonPoint {
@@ -9,6 +9,17 @@ export function point(label: string, budget: number | null, trainableParameters:
 
 export function plan(points: ComparisonPoint[], learningRates: number[], seeds: number[]): PlanLine {
   return { kind: "plan", timeMs: 1, model: "/m", base: "b", data: "d", steps: 100, points, learningRates, seeds };
+}
+
+/** With a test set beside the held-out loss. */
+export function planWithTask(points: ComparisonPoint[], learningRates: number[], seeds: number[], criterion: "loss" | "accuracy" = "loss"): PlanLine {
+  const task = { id: "t", name: "boolq", title: "BoolQ", file: "/boolq.json", scoring: "logLikelihood" };
+  return { ...plan(points, learningRates, seeds), task, criterion };
+}
+
+export function score(run: string, accuracy: number | null): ScoreLine {
+  const counted = { correct: Math.round((accuracy ?? 0) * 100), total: 100, majorityFloor: 0.6 };
+  return { kind: "score", timeMs: 3, run, task: "t", accuracy, ...counted, seconds: 5, notes: [], message: accuracy === null ? "no memory" : "" };
 }
 
 export function result(

@@ -8,7 +8,7 @@ import { comparisonCsv } from "../../../src/protocol/compareCsv.ts";
 import { comparisonPicture, type PictureWords, type Shape } from "../../../src/protocol/comparePicture.ts";
 import type { ComparisonLine } from "../../../src/protocol/compareResults.ts";
 import { type ComparisonSummary, summarise } from "../../../src/protocol/compareSummary.ts";
-import { finishedLines, plan, point, result } from "./comparisonLines.ts";
+import { finishedLines, plan, planWithTask, point, result, score } from "./comparisonLines.ts";
 
 const of = (lines: readonly ComparisonLine[]) => summarise(lines) as ComparisonSummary;
 const finished = of(finishedLines());
@@ -17,7 +17,11 @@ const words: PictureWords = {
   parameters: "parameters",
   memory: "memory",
   seconds: "seconds",
+  accuracy: (task) => `${task} accuracy`,
+  floor: "floor",
+  before: "before",
   formatLoss: (value) => value.toFixed(3),
+  formatShare: (value) => `${(100 * value).toFixed(1)} %`,
   formatCount: String,
   formatBytes: (value) => `${value} B`,
   formatSeconds: (value) => `${value} s`,
@@ -52,7 +56,7 @@ test("the CSV has a row a run, unrounded, and nothing in it is a formula", () =>
   const [head, ...rows] = comparisonCsv(finished).trimEnd().split("\n");
   assert.equal(rows.length, 20);
   assert.match(head, /^run,label,method,budget,setting,trainableParameters,learningRate,seed,search,chosen,status,lossBefore,lossAfter,/);
-  assert.equal(rows[0], "smt-1000-lr0.001-seed1,SMT,smt,1000,rank 2,1024,0.001,1,true,false,done,3,2.7,100,1048576,0.5,60,");
+  assert.equal(rows[0], "smt-1000-lr0.001-seed1,SMT,smt,1000,rank 2,1024,0.001,1,true,false,done,3,2.7,100,1048576,0.5,60,,,,,,");
   const evil = point('=HYPERLINK("http://x","y")', null, 5);
   const csv = comparisonCsv(of([plan([{ ...evil, id: "evil" }], [1e-3], [1]), result({ ...evil, id: "evil" }, 1e-3, 1, 1 / 3)]));
   assert.match(csv, /,"'=HYPERLINK\(""http:\/\/x"",""y""\)",/);
@@ -135,4 +139,47 @@ test("ticks are round, within the range, and have room", () => {
   assert.deepEqual(logTicks(900, 110_000, 250), [1000, 10_000, 100_000]);
   assert.ok(logTicks(1, 1e12, 200).length <= 3);
   for (const ticks of [logTicks(430, 470, 300), linearTicks(0, 1e-9, 100)]) assert.ok(ticks.every(Number.isFinite));
+});
+
+/** The finished comparison, its chosen runs scored: accuracy falls where the loss rises. */
+function scoredLines(): ComparisonLine[] {
+  const [first, ...rest] = finishedLines();
+  assert.ok(first.kind === "plan");
+  const chosen = of([first, ...rest]).points.flatMap(({ runs }) => runs.map(({ run, result: found }) => score(run, 1 - (found?.lossAfter ?? 0) / 5)));
+  return [{ ...first, ...planWithTask(first.points, first.learningRates, first.seeds) }, score("untrained", 0.45), ...rest.slice(0, -1), ...chosen];
+}
+
+test("a test set has a column with its floor, notes and figures of its own; held-out loss is as without", () => {
+  const lines = comparisonTable(of(scoredLines())).split("\n");
+  assert.match(lines[0], /\| held-out loss \| BoolQ \(floor 60\.0 %\) \| seeds \|/);
+  assert.ok(
+    lines.some((line) => line.includes("| **2.5000 ± 0.0200** | 50.0 % ± 0.4 | 3 |")),
+    lines.join("\n"),
+  );
+  assert.ok(lines.some((line) => /untrained model's is 45\.0 %, over 100 questions; always giving .* has 60\.0 %/.test(line)));
+  const rows = comparisonCsv(of(scoredLines())).trim().split("\n");
+  const column = (name: string) => rows[0].split(",").indexOf(name);
+  const chosen = rows.slice(1).filter((row) => row.split(",")[column("chosen")] === "true");
+  assert.equal(chosen.length, 15);
+  for (const row of rows.slice(1)) {
+    const cells = row.split(",");
+    assert.equal(cells[column("accuracy")] !== "", chosen.includes(row));
+    assert.equal(cells[column("task")], chosen.includes(row) ? "boolq" : "");
+  }
+});
+
+test("the accuracy's chart has a marker a point at its value, and lines at floor and untrained model", () => {
+  const [without, scored] = [comparisonPicture(finished, words), comparisonPicture(of(scoredLines()), words)];
+  const markers = (shapes: readonly Shape[]) => shapes.filter((shape) => shape.kind === "marker" && shape.tip !== "");
+  assert.equal(markers(scored.shapes).length, markers(without.shapes).length + 5);
+  const text = (value: string) => scored.shapes.find((shape) => shape.kind === "text" && shape.text === value) as Extract<Shape, { kind: "text" }>;
+  const tipped = (tip: string) => markers(scored.shapes).find((shape) => shape.kind === "marker" && shape.tip.startsWith(tip)) as { y: number };
+  const [floor, before] = [text("floor").y + 5, text("before").y + 5];
+  // 0.60 and 0.45 give the scale, on which the points have their places.
+  const yOf = (share: number) => before + ((share - 0.45) / 0.15) * (floor - before);
+  const accuracies = scored.shapes.filter((shape) => shape.kind === "marker" && / %/.test(shape.tip)) as { tip: string; y: number }[];
+  assert.equal(accuracies.length, 5);
+  for (const { tip, y } of accuracies) assert.ok(Math.abs(y - yOf(Number(/ ([\d.]+) % /.exec(tip)?.[1]) / 100)) < 0.5, tip);
+  assert.ok(tipped("SMT 1024 50.0 %"));
+  assert.match(scored.description, /Full 650000 2\.100.*SMT 1024 50\.0 %/s);
 });

@@ -1,10 +1,10 @@
 /** What the lines of a comparison say together, and what is run next: decided from the lines alone, in any state of them. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { nextRun, remainingMs } from "../../../src/core/compare/queue.ts";
+import { nextWork, remainingMs, workName } from "../../../src/core/compare/queue.ts";
 import { asComparisonLine, type ComparisonLine, parseComparisonLines } from "../../../src/protocol/compareResults.ts";
 import { type ComparisonSummary, summarise } from "../../../src/protocol/compareSummary.ts";
-import { finishedLines, plan, point, result } from "./comparisonLines.ts";
+import { finishedLines, plan, planWithTask, point, result, score } from "./comparisonLines.ts";
 
 const [a, b] = [point("A", 100, 96), point("B", 100, 104)];
 const rates = [1e-3, 1e-2];
@@ -12,6 +12,7 @@ const seeds = [1, 2, 3];
 const start: ComparisonLine[] = [plan([a, b], rates, seeds)];
 const of = (lines: readonly ComparisonLine[]) => summarise(lines) as ComparisonSummary;
 const none = new Set<string>();
+const nextRun = (summary: ComparisonSummary, tried: ReadonlySet<string>) => nextWork(summary, tried)?.run ?? null;
 const close = (actual: number | null, expected: number) =>
   assert.ok(actual !== null && Math.abs(actual - expected) < 1e-12, `${actual}, not ${expected}`);
 
@@ -76,7 +77,7 @@ test("a run that failed is tried again in another session, once", () => {
   const failed = result(a, 1e-3, 1, null, { status: "failed", message: "no memory" });
   const lines = [...start, failed];
   assert.equal(nextRun(of(lines), none)?.run, "a-100-lr0.001-seed1");
-  assert.equal(nextRun(of(lines), new Set(["a-100-lr0.001-seed1"]))?.run, "a-100-lr0.01-seed1");
+  assert.equal(nextRun(of(lines), new Set(["train a-100-lr0.001-seed1"]))?.run, "a-100-lr0.01-seed1");
   const again = of([...lines, result(a, 1e-3, 1, 2)]);
   assert.equal(again.points[0].search[0].result?.status, "done", "the last line about a run counts");
 });
@@ -113,4 +114,51 @@ test("every line is checked: what is none is passed over by readers", () => {
 test("the end is the last line's word", () => {
   assert.equal(of(finishedLines()).outcome, "done");
   assert.equal(of([...finishedLines(), plan([a], rates, seeds)]).outcome, null, "a session that began after it has not ended");
+});
+
+test("with a task the untrained model is scored first, then each run at the chosen learning rate as soon as it is known", () => {
+  const lines: ComparisonLine[] = [planWithTask([a], rates, [1, 2])];
+  const order: string[] = [];
+  for (let work = nextWork(of(lines), none); work; work = nextWork(of(lines), none)) {
+    order.push(workName(work));
+    if (work.kind === "score") lines.push(score(work.run?.run ?? "untrained", 0.5));
+    else lines.push(result(work.run.point, work.run.learningRate, work.run.seed, work.run.learningRate === 1e-2 ? 1 : 2));
+  }
+  assert.deepEqual(order, [
+    "score untrained",
+    "train a-100-lr0.001-seed1",
+    "train a-100-lr0.01-seed1",
+    "score a-100-lr0.01-seed1",
+    "train a-100-lr0.01-seed2",
+    "score a-100-lr0.01-seed2",
+  ]);
+});
+
+test("where accuracy is the criterion every rate is scored and the most accurate is kept; of equals the one with the lower loss", () => {
+  const lines: ComparisonLine[] = [planWithTask([a], [1e-3, 1e-2, 0.1], [1, 2], "accuracy"), score("untrained", 0.4)];
+  const losses = new Map([
+    [1e-3, 1],
+    [1e-2, 3],
+    [0.1, 2],
+  ]);
+  for (const [rate, loss] of losses) lines.push(result(a, rate, 1, loss));
+  assert.equal(of(lines).points[0].learningRate, null, "nothing is chosen before the scores are there");
+  assert.equal(of(lines).runsInAll, 4);
+  lines.push(score("a-100-lr0.001-seed1", 0.5), score("a-100-lr0.01-seed1", 0.7), score("a-100-lr0.1-seed1", 0.7));
+  assert.equal(of(lines).points[0].learningRate, 0.1);
+  lines.push(score("a-100-lr0.01-seed1", null));
+  assert.equal(of(lines).points[0].learningRate, null, "a score that failed is tried again");
+  assert.equal(nextRun(of(lines), none)?.run, "a-100-lr0.01-seed1");
+});
+
+test("accuracy has mean, spread and number of its own; scores of another task do not count", () => {
+  const lines: ComparisonLine[] = [planWithTask([a], [1e-2], [1, 2, 3]), score("untrained", 0.4)];
+  for (const seed of [1, 2, 3]) lines.push(result(a, 1e-2, seed, 1));
+  lines.push(score("a-100-lr0.01-seed1", 0.5), score("a-100-lr0.01-seed2", 0.7), { ...score("a-100-lr0.01-seed3", 0.9), task: "another" });
+  const { points, task } = of(lines);
+  close(points[0].accuracy, 0.6);
+  close(points[0].accuracySpread, Math.sqrt(0.02));
+  assert.deepEqual([points[0].scored, points[0].seedsDone], [2, 3]);
+  assert.deepEqual([task?.before?.accuracy, task?.majorityFloor], [0.4, 0.6]);
+  assert.equal(nextRun(of(lines), none)?.run, "a-100-lr0.01-seed3");
 });
