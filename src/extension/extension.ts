@@ -54,7 +54,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<Sparse
     new StatusBar(runs),
     new Notifications(parts),
     followContext(known, runs),
-    registerRunFileLanguage(context),
+    registerRunFileLanguage(),
     registerCompareLanguage(),
     registerTensorFileEditor(parts),
     registerTrainingPreview(parts),

@@ -1,17 +1,21 @@
-/** Completion, hover and quick fixes of run files, as far as they are plain text: where the cursor is, what belongs there, what a fix does. */
+/** Completion, hover and quick fixes of run files and comparisons, as far as they are plain text: where the cursor is, what belongs there, what a fix does. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import fc from "fast-check";
+import { compareFileProblems, compareFileSchema } from "../../src/extension/compare/compareSchemaKeys.ts";
 import { runFileProblems } from "../../src/extension/files/runFileDocument.ts";
 import { applyChanges } from "../../src/extension/files/textPieces.ts";
-import { cursorPlace, namedPlace } from "../../src/extension/language/runFileCursor.ts";
-import { fixOf } from "../../src/extension/language/runFileFixes.ts";
-import { fileChoiceOf, keyAt, keysOf } from "../../src/extension/language/runFileSchema.ts";
+import { cursorPlace, namedPlace } from "../../src/extension/language/fileCursor.ts";
+import { fixOf } from "../../src/extension/language/fileFixes.ts";
+import { FileSchema, fileChoiceOf, type KeyInfo } from "../../src/extension/language/fileSchema.ts";
 import { runSchema } from "../../src/protocol/runSchema.ts";
 
 const methods = runSchema.properties.method.anyOf.map(({ properties }) => properties.name.const);
+
+const runFileSchema = new FileSchema(runSchema);
+const keyAt: FileSchema["keyAt"] = (...given) => runFileSchema.keyAt(...given);
 
 /** A text with `|` where the cursor is. */
 function at(marked: string): { text: string; offset: number } {
@@ -20,13 +24,13 @@ function at(marked: string): { text: string; offset: number } {
 }
 
 /** The keys or words that belong at the cursor, with the text that they replace. */
-function proposals(marked: string): { kind: string; path: string; replaces: string; names: string[] } | null {
+function proposals(marked: string, schema: FileSchema = runFileSchema): { kind: string; path: string; replaces: string; names: string[] } | null {
   const { text, offset } = at(marked);
-  const place = cursorPlace(text, offset);
+  const place = cursorPlace(text, offset, (path, values) => schema.keysOf(path, values) !== null);
   if (!place) return null;
   const replaces = text.slice(place.start, place.end);
   if (place.kind === "key") {
-    const keys = keysOf(place.path.map(String), place.values) ?? [];
+    const keys = schema.keysOf(place.path, place.values) ?? [];
     return {
       kind: "key",
       path: place.path.join("."),
@@ -34,7 +38,7 @@ function proposals(marked: string): { kind: string; path: string; replaces: stri
       names: keys.map(({ name }) => name).filter((name) => !place.siblings.includes(name)),
     };
   }
-  const forms = keyAt(place.path, place.values)?.forms ?? [];
+  const forms = schema.keyAt(place.path, place.values)?.forms ?? [];
   return { kind: "value", path: place.path.join("."), replaces, names: forms.flatMap((form) => (form.kind === "words" ? form.words : [form.kind])) };
 }
 
@@ -185,25 +189,73 @@ test("a quick fix puts its error right and brings no other", () => {
   for (const [text, expected] of cases) {
     const [problem, ...others] = runFileProblems(text);
     assert.equal(others.length, 0);
-    const fix = fixOf(text, problem);
+    const fix = fixOf(text, problem, runFileProblems);
     assert.equal(fix && applyChanges(text, fix.changes), expected, text);
   }
 });
 
-test("the descriptions that are translated are the schema's, all of them", () => {
+test("the entries of a comparison's methods have the keys of the method that is named, and a label", () => {
+  const inEntry = (marked: string) => proposals(marked, compareFileSchema);
+  assert.deepEqual(inEntry("methods:\n  - |")?.names[0], "name");
+  assert.deepEqual(inEntry("methods:\n  - name: full\n    |"), { kind: "key", path: "methods.0", replaces: "", names: ["label", "sparse"] });
+  assert.deepEqual(inEntry("methods:\n  - name: full\n  - name: lora\n    r|")?.names.slice(0, 3), ["label", "rank", "alpha"]);
+  assert.deepEqual(inEntry("methods: [{ name: full }, { name: spp, gr| }]")?.names.slice(0, 2), ["label", "groups"]);
+  assert.deepEqual(inEntry("methods:\n  - name: |")?.names, methods);
+  assert.deepEqual(inEntry("methods:\n  - { name: smt, warmup: { | } }")?.names, ["steps", "update"]);
+  // An entry is a mapping, which begins with a brace in a flow list.
+  assert.equal(inEntry("methods: [{ name: full }, |]")?.names.length ?? 0, 0);
+  for (const { properties } of runSchema.properties.method.anyOf)
+    assert.deepEqual(inEntry(`methods: [{ name: ${properties.name.const}, | }]`)?.names, [
+      "label",
+      ...Object.keys(properties).filter((key) => key !== "name"),
+    ]);
+});
+
+test("a comparison's sections lack what it varies, and its own keys are there", () => {
+  const keys = proposals("train: { | }", compareFileSchema)?.names ?? [];
+  assert.ok(keys.includes("steps") && !keys.includes("learningRate") && !keys.includes("seed"), keys.join(", "));
+  assert.deepEqual(proposals("keepCheckpoints: |", compareFileSchema)?.names, ["best", "all", "none"]);
+  assert.deepEqual(proposals("task:\n  |", compareFileSchema)?.names, ["name", "data", "rows", "scoring", "batchSize"]);
+  assert.ok(proposals("task: { name: | }", compareFileSchema)?.names.includes("boolq"));
+  assert.deepEqual(proposals("task: { scoring: | }", compareFileSchema)?.names, ["auto", "logLikelihood", "generation"]);
+  const key = compareFileSchema.keyAt(["methods", 1, "alpha"], { methods: [{ name: "smt" }, { name: "lors" }] });
+  assert.deepEqual([key?.path, key?.defaultValue, key?.names.includes("method[lors].alpha")], ["methods.alpha", 16, true]);
+  assert.ok(fileChoiceOf(compareFileSchema.keyAt(["methods", 0, "selection"], { methods: [{ name: "smt" }] }) as KeyInfo)?.files.includes(".json"));
+});
+
+test("a quick fix in an entry of a comparison puts its error right", () => {
+  const text = "model: m\ndata: { train: t, eval: e }\nmethods:\n  - name: smt\n    blokSize: 16\n  - name: loraa\n";
+  const problems = compareFileProblems(text);
+  assert.deepEqual(
+    problems.map(({ path, line }) => [path, line]),
+    [
+      ["methods[0].blokSize", 5],
+      ["methods[1].name", 6],
+    ],
+  );
+  const fixed = problems.map((problem) => fixOf(text, problem, compareFileProblems)).map((fix) => fix && applyChanges(text, fix.changes));
+  assert.deepEqual(fixed, [text.replace("blokSize", "blockSize"), text.replace("loraa", "lora")]);
+});
+
+test("the descriptions that are translated are the schemas', all of them", () => {
   const source = readFileSync(path.resolve(import.meta.dirname, "../../src/extension/language/keyDescriptions.ts"), "utf8");
   const written = [...source.matchAll(/^ {4}(?:"([\w.[\]]+)"|(\w+)): vscode\.l10n\.t\(\s*("(?:[^"\\]|\\.)*"),?\s*\)/gm)];
   const translated = new Map(written.map(([, quoted, plain, text]) => [quoted ?? plain, JSON.parse(text)]));
   const described = new Map<string, string>();
-  const walk = (at: string[], values: unknown): void => {
-    for (const key of keysOf(at, values) ?? []) {
-      const name = translated.has(key.id) ? key.id : key.path;
-      assert.equal(described.get(name) ?? key.description, key.description, `${key.id} needs a text of its own`);
+  const walk = (schema: FileSchema, at: (string | number)[], values: unknown): void => {
+    for (const key of schema.keysOf(at, values) ?? []) {
+      const name = key.names.find((candidate) => translated.has(candidate)) ?? (key.names.at(-1) as string);
+      assert.equal(described.get(name) ?? key.description, key.description, `${key.names[0]} needs a text of its own`);
       described.set(name, key.description);
-      if (key.path !== "method.ranks" && key.forms.some(({ kind }) => kind === "section")) walk([...at, key.name], values);
+      const free = key.names.includes("method.ranks");
+      if (!free && key.forms.some(({ kind }) => kind === "section")) walk(schema, [...at, key.name], values);
+      if (key.forms.some((form) => form.kind === "list" && form.sections)) walk(schema, [...at, key.name, 0], values);
     }
   };
-  for (const name of methods) walk([], { method: { name } });
-  assert.ok(described.size > 40);
+  for (const name of methods) {
+    walk(runFileSchema, [], { method: { name } });
+    walk(compareFileSchema, [], { methods: [{ name }] });
+  }
+  assert.ok(described.size > 60);
   assert.deepEqual(Object.fromEntries(translated), Object.fromEntries(described));
 });

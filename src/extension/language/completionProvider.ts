@@ -1,5 +1,5 @@
 /**
- * Completion in run files: the keys that a mapping still lacks, the words and numbers a key takes, and files and folders where it names one. What is
+ * Completion in run files and comparisons: the keys that a mapping still lacks, the words and numbers a key takes, and files and folders where it names one. What is
  * proposed comes from the schema and the disk.
  * The rule to keep: only names of a folder's entries are read, never a file.
  */
@@ -7,20 +7,27 @@ import path from "node:path";
 import * as vscode from "vscode";
 import { yamlScalar } from "../files/yamlScalars.ts";
 import { rangeOf } from "./diagnostics.ts";
+import { type CursorPlace, cursorPlace } from "./fileCursor.ts";
+import { type FileChoice, type FileSchema, fileChoiceOf, type KeyInfo } from "./fileSchema.ts";
 import { defaultText, describeKey } from "./keyTexts.ts";
-import { type CursorPlace, cursorPlace } from "./runFileCursor.ts";
-import { type FileChoice, fileChoiceOf, type KeyInfo, keyAt, keysOf } from "./runFileSchema.ts";
 
 /** More entries than a person would look through. */
 const mostEntries = 1000;
 
 export class CompletionProvider implements vscode.CompletionItemProvider {
+  readonly #schema: FileSchema;
+
+  constructor(schema: FileSchema) {
+    this.#schema = schema;
+  }
+
   async provideCompletionItems(document: vscode.TextDocument, position: vscode.Position): Promise<vscode.CompletionItem[]> {
-    const place = cursorPlace(document.getText(), document.offsetAt(position));
+    const isMapping = (path: CursorPlace["path"], values: unknown) => this.#schema.keysOf(path, values) !== null;
+    const place = cursorPlace(document.getText(), document.offsetAt(position), isMapping);
     if (!place) return [];
     const range = rangeOf(document, place);
-    if (place.kind === "key") return keyItems(place, range);
-    const key = keyAt(place.path, place.values);
+    if (place.kind === "key") return keyItems(place, this.#schema.keysOf(place.path, place.values) ?? [], range);
+    const key = this.#schema.keyAt(place.path, place.values);
     if (!key) return [];
     const files = fileChoiceOf(key);
     const words = wordsOf(key).map((word, order) => wordItem(word, key, place, range, order));
@@ -29,18 +36,19 @@ export class CompletionProvider implements vscode.CompletionItemProvider {
 }
 
 /** In the schema's order. */
-function keyItems(place: CursorPlace, range: vscode.Range): vscode.CompletionItem[] {
-  const keys = keysOf(place.path.map(String), place.values) ?? [];
+function keyItems(place: CursorPlace, keys: readonly KeyInfo[], range: vscode.Range): vscode.CompletionItem[] {
   return keys.flatMap((key, order) => {
     if (place.siblings.includes(key.name)) return [];
     const item = new vscode.CompletionItem(key.name, vscode.CompletionItemKind.Property);
     const section = key.forms.some(({ kind }) => kind === "section");
+    const sections = key.forms.some((form) => form.kind === "list" && form.sections);
     item.range = range;
     item.sortText = String(order).padStart(3, "0");
     item.detail = defaultText(key);
     item.documentation = describeKey(key, { withDefault: false });
     if (place.colon) item.insertText = key.name;
     else if (section) item.insertText = new vscode.SnippetString(place.flow ? `${key.name}: { $0 }` : `${key.name}:\n\t$0`);
+    else if (sections) item.insertText = new vscode.SnippetString(place.flow ? `${key.name}: [{ name: $0 }]` : `${key.name}:\n\t- name: $0`);
     else item.insertText = `${key.name}: `;
     if (!place.colon) item.command = { command: "editor.action.triggerSuggest", title: "" };
     return [item];
@@ -69,10 +77,10 @@ function wordItem(word: string, key: KeyInfo, place: CursorPlace, range: vscode.
   return item;
 }
 
-/** The entries of the folder that is written so far; relative ones count from the run file. */
-async function pathItems(choice: FileChoice, place: CursorPlace, range: vscode.Range, runFile: vscode.Uri): Promise<vscode.CompletionItem[]> {
+/** The entries of the folder that is written so far; relative ones count from the file. */
+async function pathItems(choice: FileChoice, place: CursorPlace, range: vscode.Range, file: vscode.Uri): Promise<vscode.CompletionItem[]> {
   const written = /^.*[/\\]/s.exec(place.typed)?.[0] ?? "";
-  const folder = path.isAbsolute(written) ? runFile.with({ path: vscode.Uri.file(written).path }) : vscode.Uri.joinPath(runFile, "..", written);
+  const folder = path.isAbsolute(written) ? file.with({ path: vscode.Uri.file(written).path }) : vscode.Uri.joinPath(file, "..", written);
   const entries = await vscode.workspace.fs.readDirectory(folder).then(
     (found) => found,
     () => [],

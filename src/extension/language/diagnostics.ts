@@ -1,21 +1,23 @@
 /**
- * The errors of open run files, all at once, kept up to date while they are written. It shows what runFileProblems finds and finds nothing itself.
+ * The errors of open run files or comparisons, all at once, kept up to date while they are written. It shows what a language finds and finds nothing itself.
  * The rules to keep: a file is looked at again only after a pause in the typing; a closed file has no errors shown.
  */
 import * as vscode from "vscode";
-import { type RunFileProblem, runFileProblems } from "../files/runFileDocument.ts";
+import type { RunFileProblem } from "../files/runFileDocument.ts";
+import type { FileLanguage } from "./fileLanguage.ts";
 
 /** A pause in the typing; long enough to end a word, short enough not to be waited for. */
 const settleMs = 200;
 
 export class Diagnostics implements vscode.Disposable {
-  readonly #selector: vscode.DocumentSelector;
-  readonly #shown = vscode.languages.createDiagnosticCollection("sparse-tuner");
+  readonly #language: FileLanguage;
+  readonly #shown: vscode.DiagnosticCollection;
   readonly #waiting = new Map<string, NodeJS.Timeout>();
   readonly #subscriptions: vscode.Disposable[];
 
-  constructor(selector: vscode.DocumentSelector) {
-    this.#selector = selector;
+  constructor(language: FileLanguage) {
+    this.#language = language;
+    this.#shown = vscode.languages.createDiagnosticCollection(language.name);
     this.#subscriptions = [
       vscode.workspace.onDidOpenTextDocument((document) => this.#look(document)),
       vscode.workspace.onDidChangeTextDocument(({ document }) => this.#lookSoon(document)),
@@ -32,7 +34,7 @@ export class Diagnostics implements vscode.Disposable {
   }
 
   #lookSoon(document: vscode.TextDocument): void {
-    if (vscode.languages.match(this.#selector, document) === 0) return;
+    if (vscode.languages.match(this.#language.selector, document) === 0) return;
     const key = document.uri.toString();
     clearTimeout(this.#waiting.get(key));
     this.#waiting.set(
@@ -42,13 +44,22 @@ export class Diagnostics implements vscode.Disposable {
   }
 
   #look(document: vscode.TextDocument): void {
-    if (vscode.languages.match(this.#selector, document) === 0) return;
+    if (vscode.languages.match(this.#language.selector, document) === 0) return;
     this.#stopWaiting(document);
     if (document.isClosed) return;
+    const problems = this.#language.problemsOf(document.getText());
     this.#shown.set(
       document.uri,
-      runFileProblems(document.getText()).map((problem) => diagnosticOf(document, problem)),
+      problems.map((problem) => this.#diagnosticOf(document, problem)),
     );
+  }
+
+  #diagnosticOf(document: vscode.TextDocument, problem: RunFileProblem): vscode.Diagnostic {
+    const range = problem.end > problem.start ? rangeOf(document, problem) : document.lineAt(Math.min(problem.line, document.lineCount) - 1).range;
+    const message = problem.path ? `${problem.path} ${problem.message}` : this.#language.ofWholeFile(problem.message);
+    const diagnostic = new vscode.Diagnostic(range, message, vscode.DiagnosticSeverity.Error);
+    diagnostic.source = "Sparse Tuner";
+    return diagnostic;
   }
 
   #forget(document: vscode.TextDocument): void {
@@ -66,12 +77,4 @@ export class Diagnostics implements vscode.Disposable {
 /** A stretch of a document's text as its editor counts. */
 export function rangeOf(document: vscode.TextDocument, { start, end }: { start: number; end: number }): vscode.Range {
   return new vscode.Range(document.positionAt(start), document.positionAt(end));
-}
-
-function diagnosticOf(document: vscode.TextDocument, problem: RunFileProblem): vscode.Diagnostic {
-  const range = problem.end > problem.start ? rangeOf(document, problem) : document.lineAt(Math.min(problem.line, document.lineCount) - 1).range;
-  const message = problem.path ? `${problem.path} ${problem.message}` : vscode.l10n.t("The run file {0}", problem.message);
-  const diagnostic = new vscode.Diagnostic(range, message, vscode.DiagnosticSeverity.Error);
-  diagnostic.source = "Sparse Tuner";
-  return diagnostic;
 }

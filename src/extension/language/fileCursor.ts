@@ -1,5 +1,5 @@
 /**
- * What of a run file a cursor is at: a key, a value, or a place where one belongs. The text may be half written: a mark is put in at the cursor, first as a
+ * What of a run file or comparison a cursor is at: a key, a value, or a place where one belongs. The text may be half written: a mark is put in at the cursor, first as a
  * key and then as a value, and looked up in what the parser, which forgives, makes of it. Plain text in, plain data out.
  * The rule to keep: where it is not sure it says nothing; a wrong proposal is worse than none.
  */
@@ -39,11 +39,13 @@ export interface NamedPlace {
 const mark = "sparseTunerCursor0x5f3759df";
 const largestText = 1 << 20;
 
-/** What could be completed at an offset; null where nothing can. */
-export function cursorPlace(text: string, offset: number): CursorPlace | null {
+/** What could be completed at an offset; null where nothing can. `isMapping` tells whether the items of a list are mappings, which have keys. */
+export function cursorPlace(text: string, offset: number, isMapping: IsMapping = () => false): CursorPlace | null {
   if (text.length > largestText) return null;
-  return keyPlace(text, offset) ?? valuePlace(text, offset);
+  return keyPlace(text, offset, isMapping) ?? valuePlace(text, offset);
 }
+
+type IsMapping = (path: (string | number)[], values: unknown) => boolean;
 
 /** The key or value that a pointer is over; null over anything else. */
 export function namedPlace(text: string, offset: number): NamedPlace | null {
@@ -66,20 +68,26 @@ interface Hit {
   path: (string | number)[];
   flow: boolean;
   siblings: string[];
+  /** Where the mapping around a key begins. */
+  mapping: number;
 }
 
-/** A key begins a line or an entry of a flow mapping. */
-function keyPlace(text: string, offset: number): CursorPlace | null {
+/** A key begins a line, a list's item or an entry of a flow mapping. */
+function keyPlace(text: string, offset: number, isMapping: IsMapping): CursorPlace | null {
   const line = text.slice(text.lastIndexOf("\n", offset - 1) + 1, offset);
   const [, before, typed] = /^(.*?)([\w.-]*)$/s.exec(line) ?? [];
-  if (!/^\s*$|[{,]\s*$/.test(before)) return null;
+  if (!/^\s*(-\s+)*$|[{,]\s*$/.test(before)) return null;
   const [rest] = /^[\w.-]*/.exec(text.slice(offset)) ?? [""];
   const end = offset + rest.length;
   const colon = /^[ \t]*:/.test(text.slice(end));
-  const document = parsed(`${text.slice(0, offset)}${mark}${rest}${colon ? "" : ": "}${text.slice(end)}`);
+  const marked = `${text.slice(0, offset)}${mark}${rest}${colon ? "" : ": "}${text.slice(end)}`;
+  const document = parsed(marked);
   const hit = document && find(document.contents, [], false, isMarked);
-  if (!document || hit?.kind !== "key" || hit.path.some((step) => typeof step === "number")) return null;
+  if (!document || hit?.kind !== "key") return null;
   const values = valuesOf(document);
+  // In `[a, b: ]` the item b is a mapping without braces, which nobody means.
+  const isItem = hit.path.some((step) => typeof step === "number");
+  if (isItem && ((hit.flow && marked[hit.mapping] !== "{") || !isMapping(hit.path, values))) return null;
   return { ...hit, kind: "key", start: offset - typed.length, end, typed, quote: "", colon, values };
 }
 
@@ -115,7 +123,7 @@ function isMarked(node: Scalar): boolean {
 }
 
 function find(node: unknown, path: (string | number)[], flow: boolean, accept: (node: Scalar) => boolean): Hit | null {
-  if (isScalar(node)) return path.length > 0 && accept(node) ? { kind: "value", node, path, flow, siblings: [] } : null;
+  if (isScalar(node)) return path.length > 0 && accept(node) ? { kind: "value", node, path, flow, siblings: [], mapping: 0 } : null;
   if (isSeq(node)) {
     for (const [index, item] of node.items.entries()) {
       const hit = find(item, [...path, index], node.flow === true, accept);
@@ -127,7 +135,7 @@ function find(node: unknown, path: (string | number)[], flow: boolean, accept: (
   for (const { key, value } of node.items) {
     if (!isScalar(key)) continue;
     const siblings = node.items.filter((pair) => pair.key !== key && isScalar(pair.key)).map((pair) => String((pair.key as Scalar).value));
-    if (accept(key)) return { kind: "key", node: key, path, flow: node.flow === true, siblings };
+    if (accept(key)) return { kind: "key", node: key, path, flow: node.flow === true, siblings, mapping: node.range?.[0] ?? 0 };
     const hit = find(value, [...path, String(key.value)], node.flow === true, accept);
     if (hit) return hit;
   }

@@ -1,24 +1,24 @@
 /**
- * What would put an error of a run file right, where its guess says how: another key, another word, or the same key in its own section. Plain text in,
+ * What would put an error of a run file or comparison right, where its guess says how: another key, another word, or the same key in its own section. Plain text in,
  * changes out.
  * The rule to keep: a fix that is offered removes its error and brings no new one.
  */
 import { isDeepStrictEqual } from "node:util";
 import { isScalar, isSeq } from "yaml";
-import { editRunFile, type FormEdit, type RunFileProblem, runFileProblems } from "../files/runFileDocument.ts";
+import { editRunFile, type FormEdit, type RunFileProblem } from "../files/runFileDocument.ts";
 import { applyChanges, type TextChange } from "../files/textPieces.ts";
 import { nodeAt, parseYaml } from "../files/yamlEdits.ts";
 import { yamlScalar } from "../files/yamlScalars.ts";
 
-export interface RunFileFix {
+export interface FileFix {
   kind: "change" | "move";
   /** The key or word that it becomes. */
   to: string;
   changes: TextChange[];
 }
 
-/** The fix of a problem; null where there is none. */
-export function fixOf(text: string, problem: RunFileProblem): RunFileFix | null {
+/** The fix of a problem; null where there is none. `problemsOf` finds what is wrong with such a file. */
+export function fixOf(text: string, problem: RunFileProblem, problemsOf: (text: string) => RunFileProblem[]): FileFix | null {
   const { guess, start, end } = problem;
   if (guess === null) return null;
   const isKey = problem.message.startsWith("is not a known key");
@@ -26,9 +26,9 @@ export function fixOf(text: string, problem: RunFileProblem): RunFileFix | null 
   const old = text.slice(start, end).trimEnd();
   const changes = moves ? moved(text, problem.path, guess) : [{ offset: start, length: old.length, text: yamlScalar(guess, { like: old }) }];
   if (!changes) return null;
-  const left = runFileProblems(applyChanges(text, changes));
+  const left = problemsOf(applyChanges(text, changes));
   const same = (a: RunFileProblem, b: RunFileProblem) => isDeepStrictEqual([a.path, a.message], [b.path, b.message]);
-  const before = runFileProblems(text);
+  const before = problemsOf(text);
   const helps = !left.some((other) => same(other, problem)) && left.every((other) => before.some((known) => same(known, other)));
   return helps ? { kind: moves ? "move" : "change", to: guess, changes } : null;
 }

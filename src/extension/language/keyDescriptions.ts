@@ -1,10 +1,10 @@
 /**
- * What each key of a run file is, in the display language. The English is the schema's own, word for word; a test compares them, so that the two cannot
- * part.
+ * What each key of a run file or comparison is, in the display language. The English is the schemas' own, word for word; a test compares them, so that they
+ * cannot part.
  */
 import * as vscode from "vscode";
 
-/** Descriptions by the key's path, or by its id (`method[lors].alpha`) where it is another thing in one method; a key that is not here is described in English. */
+/** Descriptions by the key's path, or by its id (`method[lors].alpha`) where it is another thing in one method, or in comparisons (`compare.train`); a key that is not here is described in English. */
 export function keyDescriptions(): Record<string, string> {
   return {
     model: vscode.l10n.t("Folder of a Hugging Face model: config.json, tokenizer.json, safetensors."),
@@ -73,5 +73,24 @@ export function keyDescriptions(): Record<string, string> {
     device: vscode.l10n.t("What computes."),
     threads: vscode.l10n.t("Threads of the cpu device."),
     output: vscode.l10n.t("Folder that holds run folders."),
+    "compare.data": vscode.l10n.t("What is trained on, and what methods are compared on."),
+    "compare.data.eval": vscode.l10n.t("Held-out rows: their loss is what methods are compared by."),
+    methods: vscode.l10n.t("What is compared: each entry as method in a run file, with an optional label."),
+    "method.label": vscode.l10n.t("What it is called in tables and charts; null takes the method's name."),
+    budgets: vscode.l10n.t("Numbers of trainable parameters that every method gets, as near as it can; none compares the methods as they are given."),
+    learningRates: vscode.l10n.t("Learning rates that are tried for each method and budget, with the first seed; the best by criterion is kept."),
+    seeds: vscode.l10n.t("Seeds that the best learning rate is run with; their mean and spread are the result."),
+    "compare.train": vscode.l10n.t("How all are trained: as in a run file, without learningRate and seed."),
+    task: vscode.l10n.t(
+      "A test set on which the untrained model, and each method with its learning rate, are scored too; null for held-out loss alone.",
+    ),
+    "task.name": vscode.l10n.t("The test set."),
+    "task.data": vscode.l10n.t("The test set's file, or a folder that holds test sets in the LLM-Adapters layout."),
+    "task.rows": vscode.l10n.t("Use the first so many rows of the test set; null uses all."),
+    "task.scoring": vscode.l10n.t("How answers are found: auto is logLikelihood where the set offers answers, and generation for numbers."),
+    "task.batchSize": vscode.l10n.t("Prompts that are worked on at once."),
+    criterion: vscode.l10n.t("What learning rates are chosen by: the held-out loss, or the accuracy on the task."),
+    keepCheckpoints: vscode.l10n.t("Checkpoints of finished runs: best keeps those at the learning rate that was chosen."),
+    "compare.output": vscode.l10n.t("Folder that holds comparison folders."),
   };
 }

@@ -1,16 +1,12 @@
-/** A key of the run file in words: what it is, what it takes, what it is by default. It decides nothing. */
+/** A key of a run file or comparison in words: what it is, what it takes, what it is by default. It decides nothing. */
 import * as vscode from "vscode";
+import type { KeyInfo, ValueForm } from "./fileSchema.ts";
 import { keyDescriptions } from "./keyDescriptions.ts";
-import type { KeyInfo, ValueForm } from "./runFileSchema.ts";
 
 /** One sentence in the display language. */
 export function descriptionOf(key: KeyInfo): string {
   const known = keyDescriptions();
-  // A matrix's own rank is described by the mapping it stands in.
-  return (
-    [key.id, key.path, key.path.replace(/^(method\.ranks)\..+$/, "$1")].map((name) => known[name]).find((text) => text !== undefined) ??
-    key.description
-  );
+  return key.names.map((name) => known[name]).find((text) => text !== undefined) ?? key.description;
 }
 
 /** What a key is and takes, for a hover and beside a completion. */

@@ -1,4 +1,4 @@
-/** Run files in the real editor's language services: errors, fixes, completion, hover, and the commands above the first line. */
+/** Run files and comparisons in the real editor's language services: errors, fixes, completion, hover, and the commands above the first line. */
 import assert from "node:assert/strict";
 import * as vscode from "vscode";
 import { type Checks, picture, shown, until } from "./checks.ts";
@@ -11,6 +11,16 @@ method:
 train:
   steps: many
   batchSize: 0
+`;
+
+const comparison = `model: ./model
+data: { train: rows.jsonl, eval: rows.jsonl }
+methods:
+  - name: smt
+    blokSize: 16
+  - { name: lora, rank: none }
+train: { seed: 3 }
+keepCheckpoints: some
 `;
 
 function problemsOf(uri: vscode.Uri): vscode.Diagnostic[] {
@@ -30,9 +40,9 @@ function cursorIn(text: string): { text: string; position: (document: vscode.Tex
 }
 
 /** Labels that are proposed where `|` stands. */
-async function completed(text: string): Promise<string[]> {
+async function completed(text: string, file = "completion.sparse-tuner.yaml"): Promise<string[]> {
   const cursor = cursorIn(text);
-  const editor = await shown("completion.sparse-tuner.yaml", cursor.text);
+  const editor = await shown(file, cursor.text);
   const { uri } = editor.document;
   const list = await vscode.commands.executeCommand<vscode.CompletionList>(
     "vscode.executeCompletionItemProvider",
@@ -135,6 +145,70 @@ export const languageChecks: Checks = {
     }
     const known = await vscode.commands.getCommands(true);
     for (const { command } of lenses) assert.ok(known.includes(command?.command ?? ""), command?.command);
+  },
+
+  "all errors of a comparison are shown at once, each on its line, and a quick fix removes one": async () => {
+    const editor = await shown("wrong.sparse-tuner-compare.yaml", comparison);
+    const { uri } = editor.document;
+    const problems = await until("four errors", () => problemsOf(uri).length === 4 && problemsOf(uri));
+    assert.deepEqual(
+      problems.map(({ range, message }) => [range.start.line + 1, message.split(" ")[0]]),
+      [
+        [5, "methods[0].blokSize"],
+        [6, "methods[1].rank"],
+        [7, "train.seed"],
+        [8, "keepCheckpoints"],
+      ],
+    );
+    await picture("host-compare-errors");
+    const actions = await vscode.commands.executeCommand<vscode.CodeAction[]>("vscode.executeCodeActionProvider", uri, problems[0].range);
+    const fix = actions.find(({ title }) => title === "Change to blockSize");
+    assert.ok(fix?.edit && (await vscode.workspace.applyEdit(fix.edit)), actions.map(({ title }) => title).join(", "));
+    assert.equal(editor.document.getText(), comparison.replace("blokSize", "blockSize"));
+    await until("three errors", () => problemsOf(uri).length === 3);
+  },
+
+  "completion in a comparison knows the method of each entry, the task and the files beside it": async () => {
+    const file = "completion.sparse-tuner-compare.yaml";
+    const entry = await completed("methods:\n  - name: full\n  - name: lors\n    |\n", file);
+    for (const key of ["label", "rank", "gradient", "init"]) assert.ok(entry.includes(key), `${key} among ${entry}`);
+    assert.ok(!entry.includes("name") && !entry.includes("sparse") && !entry.includes("blockSize"), entry.join(", "));
+    const top = await completed("model: ./model\n|\n", file);
+    assert.ok(
+      ["methods", "budgets", "learningRates", "seeds", "task", "criterion"].every((key) => top.includes(key)),
+      top.join(", "),
+    );
+    const tasks = await completed("task:\n  name: |\n", file);
+    assert.ok(tasks.includes("boolq") && tasks.includes("gsm8k"), tasks.join(", "));
+    const files = await completed("data:\n  eval: data/|\n", file);
+    assert.ok(files.includes("gsm8k-test.jsonl"), files.join(", "));
+    await shown(file, "methods:\n  - name: full\n  - name: lors\n    \n");
+    const editor = vscode.window.activeTextEditor as vscode.TextEditor;
+    editor.selection = new vscode.Selection(3, 4, 3, 4);
+    await vscode.commands.executeCommand("editor.action.triggerSuggest");
+    await picture("host-compare-completion");
+    await vscode.commands.executeCommand("hideSuggestWidget");
+  },
+
+  "a hover in a comparison says what a key of an entry's method is; above the first line stands Start comparison": async () => {
+    const editor = await shown("hover.sparse-tuner-compare.yaml", "methods:\n  - { name: lors, alpha: 16 }\ntrain: { steps: 3 }\n");
+    const { uri } = editor.document;
+    const hovered = async (line: number, column: number) => {
+      const hovers = await vscode.commands.executeCommand<vscode.Hover[]>("vscode.executeHoverProvider", uri, new vscode.Position(line, column));
+      const texts = hovers.flatMap(({ contents }) => contents.map((content) => (content as vscode.MarkdownString).value));
+      return texts.join("\n").replaceAll("\\", "");
+    };
+    assert.match(await hovered(1, 19), /methods\.alpha.*alpha \/ √rank times.*Default: 16/s);
+    assert.match(await hovered(2, 2), /without learningRate and seed/);
+    const lenses = await vscode.commands.executeCommand<vscode.CodeLens[]>("vscode.executeCodeLensProvider", uri);
+    assert.deepEqual(
+      lenses.map(({ command, range }) => [command?.title, command?.command, range.start.line]),
+      [
+        ["Start comparison", "sparseTuner.startComparison", 0],
+        ["Open comparisons", "sparseTuner.compareRuns", 0],
+      ],
+    );
+    assert.equal(String(lenses[0].command?.arguments?.[0]), uri.toString());
   },
 
   "a file of another name is left alone": async () => {
