@@ -24,6 +24,8 @@ export const commands = {
   compareRuns: { icon: "graph-scatter", enablement: null },
   newComparison: { icon: "new-file", enablement: null },
   startComparison: { icon: "run-all", enablement: null },
+  resumeComparison: { icon: "debug-continue", enablement: null },
+  stopComparison: { icon: "debug-stop", enablement: null },
   doctor: { icon: "pulse", enablement: null },
   installRuntime: { icon: "cloud-download", enablement: null },
   showLog: { icon: "output", enablement: null },

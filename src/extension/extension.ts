@@ -11,8 +11,12 @@ import { commandHandlers, performAction, registerCommands } from "./commands/reg
 import { ResultDocuments } from "./commands/resultDocuments.ts";
 import type { ShellParts } from "./commands/shellParts.ts";
 import { Targets } from "./commands/targets.ts";
+import { comparisonOutputs } from "./compare/compareCommands.ts";
 import { registerCompareLanguage } from "./compare/compareLanguage.ts";
 import { ComparePanels } from "./compare/comparePanels.ts";
+import { ComparisonNotices } from "./compare/comparisonNotices.ts";
+import { ComparisonStatus } from "./compare/comparisonStatus.ts";
+import { Comparisons } from "./compare/comparisons.ts";
 import { commandId } from "./contributions.ts";
 import { registerTrainingPreview } from "./data/previewTrainingData.ts";
 import { showFailure } from "./failures.ts";
@@ -40,10 +44,11 @@ export interface SparseTunerApi {
 
 export async function activate(context: vscode.ExtensionContext): Promise<SparseTunerApi> {
   const parts = createParts(context);
-  const { runs, known, panels, log } = parts;
+  const { runs, known, panels, comparisons, log } = parts;
   const views = { runs: new RunsView(parts), models: new ModelsView(parts), devices: new DevicesView(parts) };
   const refresh = async () => {
     await known.refresh();
+    await comparisons.folders({ anew: true });
     views.models.refresh();
     views.devices.refresh();
   };
@@ -53,6 +58,8 @@ export async function activate(context: vscode.ExtensionContext): Promise<Sparse
     registerCommands(commandHandlers(parts, refresh), parts),
     new StatusBar(runs),
     new Notifications(parts),
+    new ComparisonStatus(comparisons),
+    new ComparisonNotices(parts),
     followContext(known, runs),
     registerRunFileLanguage(),
     registerCompareLanguage(),
@@ -64,6 +71,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<Sparse
     vscode.window.onDidChangeWindowState(({ focused }) => focused && attach(parts)),
     panels,
     parts.compare,
+    comparisons,
     known,
     parts.documents,
     runs,
@@ -95,7 +103,12 @@ function createParts(context: vscode.ExtensionContext): ShellParts {
   known.follow(panels);
   const lead = async (action: "chooseRuns" | "newComparison") =>
     void (await vscode.commands.executeCommand(commandId(action === "chooseRuns" ? "compareRuns" : "newComparison")));
-  const compare = new ComparePanels({ context, runs, service, panels, program, log, perform, lead });
+  const comparisons = new Comparisons({
+    liveFolders: () => known.liveComparisonFolders(),
+    outputs: () => comparisonOutputs(known.roots),
+    isTrusted: () => vscode.workspace.isTrusted,
+  });
+  const compare = new ComparePanels({ context, runs, comparisons, service, panels, program, log, perform, lead });
   const parts: ShellParts = {
     context,
     log,
@@ -104,6 +117,7 @@ function createParts(context: vscode.ExtensionContext): ShellParts {
     panels,
     inspectors,
     compare,
+    comparisons,
     known,
     targets: new Targets({ runs, known, panels }),
     documents: new ResultDocuments(),
@@ -124,11 +138,12 @@ async function findProgram(context: vscode.ExtensionContext): Promise<CoreProgra
 }
 
 /** Attaches to what is alive here. In Restricted Mode nothing is attached to. */
-async function attach({ known, runs, log }: ShellParts): Promise<void> {
+async function attach({ known, runs, comparisons, log }: ShellParts): Promise<void> {
   if (!vscode.workspace.isTrusted) return;
   try {
     for (const runFolder of await known.liveRunFolders()) runs.get(runFolder);
     await runs.attachLive();
+    await comparisons.attachLive();
   } catch (error) {
     log.error(error instanceof Error ? (error.stack ?? error.message) : String(error));
   }

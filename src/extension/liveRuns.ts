@@ -6,7 +6,15 @@ import { execFile } from "node:child_process";
 import { lstat, readdir, readFile, realpath } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
-import { type LiveRunRecord, liveRunsFolder, parseLiveRunRecord, processStartMark } from "../protocol/liveRun.ts";
+import {
+  type LiveComparisonRecord,
+  type LiveRunRecord,
+  liveComparisonsFolder,
+  liveRunsFolder,
+  parseLiveComparisonRecord,
+  parseLiveRunRecord,
+  processStartMark,
+} from "../protocol/liveRun.ts";
 
 export type LiveRun =
   /** A core of this user works on it. */
@@ -32,13 +40,21 @@ export async function findLiveRun(runFolder: string, records?: readonly LiveRunR
 }
 
 /** All cores of this user that are alive on this machine. */
-export async function liveRuns(): Promise<LiveRunRecord[]> {
-  const folder = registerFolder();
+export function liveRuns(): Promise<LiveRunRecord[]> {
+  return recordsIn(registerFolder(), parseLiveRunRecord);
+}
+
+/** All processes of this user that work on a comparison on this machine. */
+export function liveComparisons(): Promise<LiveComparisonRecord[]> {
+  return recordsIn(comparisonsRegister(), parseLiveComparisonRecord);
+}
+
+async function recordsIn<R extends LiveComparisonRecord>(folder: string, parse: (text: string) => R | null): Promise<R[]> {
   if (!(await isPrivate(folder))) return [];
-  const records: LiveRunRecord[] = [];
+  const records: R[] = [];
   for (const name of await readdir(folder)) {
     if (!name.endsWith(".json")) continue;
-    const record = parseLiveRunRecord(await readFile(path.join(folder, name), "utf8").catch(() => ""));
+    const record = parse(await readFile(path.join(folder, name), "utf8").catch(() => ""));
     if (record && record.host === os.hostname() && (await isAlive(record))) records.push(record);
   }
   return records;
@@ -104,6 +120,11 @@ async function isPrivate(folder: string): Promise<boolean> {
 /** Folder of this user's register; it exists once a core was started. */
 export function registerFolder(): string {
   return liveRunsFolder({ platform: process.platform, env: process.env, home: os.homedir() });
+}
+
+/** Where processes that work on comparisons are entered. */
+export function comparisonsRegister(): string {
+  return liveComparisonsFolder({ platform: process.platform, env: process.env, home: os.homedir() });
 }
 
 async function readLock(folder: string): Promise<{ pid: number; host: string; processStart: string | null } | null> {

@@ -37,7 +37,7 @@ export class Notifications {
       const before = this.#states.get(session.runFolder);
       if (before === state) continue;
       this.#states.set(session.runFolder, state);
-      const notice = noticeOf(before, state, level());
+      const notice = noticeOf(before, state, notificationLevel());
       if (notice && !this.#parts.panels.isVisible(session.runFolder)) void this.#tell(session, notice);
     }
   }
@@ -85,6 +85,7 @@ export class Notifications {
   }
 }
 
-function level(): NotificationLevel {
+/** What the setting asks to be told. */
+export function notificationLevel(): NotificationLevel {
   return vscode.workspace.getConfiguration("sparseTuner").get<NotificationLevel>("notifications", "all");
 }

@@ -33,6 +33,20 @@ export function parseLiveRunRecord(text: string): LiveRunRecord | null {
   }
 }
 
+/** A process that works on a comparison. It has no socket: it is watched, and asked to stop, by files of its folder. */
+const comparisonSchema = Type.Pick(recordSchema, ["version", "runFolder", "pid", "host", "processStart", "startedMs"]);
+export type LiveComparisonRecord = Static<typeof comparisonSchema>;
+
+/** As {@link parseLiveRunRecord}. */
+export function parseLiveComparisonRecord(text: string): LiveComparisonRecord | null {
+  try {
+    const value: unknown = JSON.parse(text);
+    return Value.Check(comparisonSchema, value) ? value : null;
+  } catch {
+    return null;
+  }
+}
+
 /** What the paths depend on; `process.env` and friends. */
 export interface UserPlace {
   platform: string;
@@ -46,6 +60,11 @@ export function liveRunsFolder({ platform, env, home }: UserPlace): string {
   if (platform === "darwin") return path.join(home, "Library", "Application Support", "sparse-tuner", "runs");
   const state = env.XDG_STATE_HOME && path.isAbsolute(env.XDG_STATE_HOME) ? env.XDG_STATE_HOME : path.join(home, ".local", "state");
   return path.join(state, "sparse-tuner", "runs");
+}
+
+/** Folder of this user's records of comparisons, beside that of runs. */
+export function liveComparisonsFolder(place: UserPlace): string {
+  return path.join(path.dirname(liveRunsFolder(place)), "comparisons");
 }
 
 /** Boot id and the text of /proc/PID/stat as one mark of a process; null when that text is none. A dead one that nobody has reaped has no record's mark. */

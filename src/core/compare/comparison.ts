@@ -5,7 +5,8 @@
  * moment, and goes on with the run it was in.
  */
 import { existsSync } from "node:fs";
-import { mkdir, rm } from "node:fs/promises";
+import { mkdir, realpath, rm } from "node:fs/promises";
+import os from "node:os";
 import path from "node:path";
 import { type CompareConfig, configOfRun, labelOf, methodOf, parseCompareFile, stringifyCompareConfig } from "../../protocol/compareConfig.ts";
 import { type ComparisonLine, comparisonFiles, type PlanLine } from "../../protocol/compareResults.ts";
@@ -15,9 +16,10 @@ import type { MethodConfig } from "../../protocol/runConfig.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { syncFolder } from "../files/durableFile.ts";
 import { openModelConfig } from "../files/modelFolder.ts";
-import { createRunFolder } from "../files/runFolder.ts";
-import { lockRun } from "../files/runLock.ts";
+import { createRunFolder, log } from "../files/runFolder.ts";
+import { lockRun, processStart } from "../files/runLock.ts";
 import { readText } from "../files/textFile.ts";
+import { type Registration, registerComparison } from "../host/register.ts";
 import { checkMethod, checkRun } from "../prepare.ts";
 import { pointsOf, type SizedMethod } from "./budgets.ts";
 import { ComparedRuns } from "./comparedRuns.ts";
@@ -93,19 +95,31 @@ export async function openComparison(folder: string): Promise<CheckedComparison>
 /** Works on a comparison until it is done or stopped. Throws UserError; its folder then says how far it came. */
 export async function runComparison(folder: string, checked: CheckedComparison, options: ComparisonOptions): Promise<"done" | "stopped"> {
   const lock = await lockRun(folder);
+  const registration = await registered(folder);
   try {
     await rm(path.join(folder, comparisonFiles.stop), { force: true });
     await mkdir(path.join(folder, comparisonFiles.runs), { recursive: true });
     await syncFolder(folder);
-    const log = new ResultLog(folder);
+    const results = new ResultLog(folder);
     try {
-      return await new Session(folder, checked, log, options).work();
+      return await new Session(folder, checked, results, options).work();
     } finally {
-      log.close();
+      results.close();
     }
   } finally {
     await lock.release();
+    await registration?.release();
   }
+}
+
+/** Enters the register, by which windows find it; without one it works all the same. */
+async function registered(folder: string): Promise<Registration | null> {
+  const { pid } = process;
+  const record = { runFolder: await realpath(folder), pid, host: os.hostname(), processStart: await processStart(pid), startedMs: Date.now() };
+  return registerComparison({ version: 1, ...record }).catch((error: unknown) => {
+    void log(folder, `not in the register: ${error instanceof Error ? error.message : String(error)}`);
+    return null;
+  });
 }
 
 class Session {
@@ -138,6 +152,7 @@ class Session {
 
   async #all(): Promise<"done" | "stopped"> {
     const known = summarise(this.#log.lines);
+    this.#progress.open(known);
     const { base, data } = await this.#runs.hashes(known?.plan ?? null);
     const scores = await TaskScores.open(this.#checked.config);
     const plan = planOf(this.#checked, base, data, scores);

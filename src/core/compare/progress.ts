@@ -27,6 +27,12 @@ export class ProgressFile {
     this.#folder = folder;
   }
 
+  /** A process has begun to work; what an earlier one ended with holds no longer. */
+  open(summary: ComparisonSummary | null): void {
+    this.#begin("", summary);
+    this.#write("running", "");
+  }
+
   begin(run: ComparedRun, summary: ComparisonSummary): void {
     this.#begin(run.run, summary);
     this.#run = run;

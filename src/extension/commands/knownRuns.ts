@@ -9,7 +9,7 @@ import * as vscode from "vscode";
 import type { RunState } from "../../protocol/panelProtocol.ts";
 import { checkRunFile } from "../../protocol/runConfig.ts";
 import { runFileEndings } from "../contributions.ts";
-import { liveRuns } from "../liveRuns.ts";
+import { liveComparisons, liveRuns } from "../liveRuns.ts";
 import type { TrainingPanels } from "../panel/trainingPanels.ts";
 import type { RunSession } from "../runs/runSession.ts";
 import type { RunSessions } from "../runs/runSessions.ts";
@@ -61,14 +61,27 @@ export class KnownRuns {
 
   /** Run folders below the workspace's folders or the storage that a core works on. Reads the register of live runs alone. */
   async liveRunFolders(): Promise<string[]> {
-    const records = await liveRuns();
+    return this.#below((await liveRuns()).map(({ runFolder }) => runFolder));
+  }
+
+  /** Comparison folders there that a process works on. Reads the register alone. */
+  async liveComparisonFolders(): Promise<string[]> {
+    return this.#below((await liveComparisons()).map(({ runFolder }) => runFolder));
+  }
+
+  /** Those of some real folders that lie in this window, under the names by which it was opened. */
+  async #below(real: readonly string[]): Promise<string[]> {
     const found: string[] = [];
-    for (const root of records.length > 0 ? [...this.#folders(), this.#storage] : []) {
-      const real = await realpath(root).catch(() => root);
-      // The register knows a folder by its real name, this window by the one it was opened under.
-      for (const { runFolder } of records) if (isBelow(runFolder, real)) found.push(path.join(root, path.relative(real, runFolder)));
+    for (const root of real.length > 0 ? this.roots : []) {
+      const realRoot = await realpath(root).catch(() => root);
+      for (const folder of real) if (isBelow(folder, realRoot)) found.push(path.join(root, path.relative(realRoot, folder)));
     }
     return [...new Set(found)];
+  }
+
+  /** The workspace's folders, and where runs lie that belong to none. */
+  get roots(): string[] {
+    return [...this.#folders(), this.#storage];
   }
 
   #folders(): string[] {
@@ -90,7 +103,7 @@ export class KnownRuns {
   }
 
   async #look(): Promise<void> {
-    const folders = [...this.#folders(), this.#storage];
+    const folders = this.roots;
     const found = await findFiles(folders);
     const outputs = await Promise.all(found.runFiles.slice(0, readRunFiles).map(async (file) => [file, await outputOf(file)] as const));
     this.#outputs = new Map(outputs);

@@ -2,6 +2,7 @@
 import type * as vscode from "vscode";
 import type { Failure, PanelAction } from "../../protocol/panelProtocol.ts";
 import type { ComparePanels } from "../compare/comparePanels.ts";
+import type { Comparisons } from "../compare/comparisons.ts";
 import type { CommandName } from "../contributions.ts";
 import type { BlockInspectors } from "../inspector/blockInspector.ts";
 import type { Log } from "../log.ts";
@@ -22,6 +23,8 @@ export interface ShellParts {
   panels: TrainingPanels;
   inspectors: BlockInspectors;
   compare: ComparePanels;
+  /** Comparisons of this window. */
+  comparisons: Comparisons;
   /** Runs and run files of this window. */
   known: KnownRuns;
   targets: Targets;

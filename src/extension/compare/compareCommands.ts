@@ -1,5 +1,5 @@
 /**
- * Compare Runs, New Comparison and Start Comparison: which runs or which comparison is meant, and where a new one's file goes. What is seen is comparePanel.ts'
+ * Compare Runs, and New, Start, Resume and Stop Comparison: which runs or which comparison is meant, and where a new one's file goes. What is seen is comparePanel.ts'
  * business, what is run the core's.
  * The rule to keep: nothing is started in Restricted Mode, and a file is saved before it is run; what is there is never overwritten.
  */
@@ -13,21 +13,27 @@ import type { Handlers, ShellParts } from "../commands/shellParts.ts";
 import { targetOf } from "../commands/targets.ts";
 import { requireTrust } from "../commands/trust.ts";
 import type { RunSession } from "../runs/runSession.ts";
+import { isLive } from "../views/runAbilities.ts";
 import { runDescription, shortName } from "../views/runText.ts";
 import { compareFileEnding, isCompareFile, outputOf } from "./compareFiles.ts";
-import { comparisonName } from "./comparePanel.ts";
-import { comparisonsUnder, createComparison, startComparison } from "./comparisonFolder.ts";
+import { createComparison, requestStop, startComparison } from "./comparisonFolder.ts";
+import { type ComparisonView, comparisonName } from "./comparisons.ts";
+import { comparisonDescription } from "./comparisonText.ts";
 import { comparisonText, readRunFile } from "./newComparison.ts";
 
 const comparisonsFolder = path.join(".sparse-tuner", "comparisons");
 /** More files than this are not looked for. */
 const mostFiles = 200;
 
-export function compareCommands(parts: ShellParts): Handlers<"compareRuns" | "newComparison" | "startComparison"> {
+export function compareCommands(
+  parts: ShellParts,
+): Handlers<"compareRuns" | "newComparison" | "startComparison" | "resumeComparison" | "stopComparison"> {
   return {
     compareRuns: (argument, all) => compareRuns(parts, argument, all),
     newComparison: (argument) => newComparison(parts, argument),
     startComparison: (argument) => start(parts, argument),
+    resumeComparison: (argument) => resume(parts, argument),
+    stopComparison: (argument) => stop(parts, argument),
   };
 }
 
@@ -37,9 +43,11 @@ async function compareRuns(parts: ShellParts, argument: unknown, all: unknown): 
   const given = (Array.isArray(all) ? all : [argument]).flatMap((item) => targetOf(item)?.runFolder ?? []);
   if (given.length > 1) return parts.compare.open({ runFolders: given });
   if (given.length === 1) return chooseRuns(parts, given);
-  const [sessions, comparisons] = [await parts.known.sessions(), await knownComparisons(parts)];
+  const sessions = await parts.known.sessions();
+  await parts.comparisons.folders({ anew: true });
+  const comparisons = parts.comparisons.all();
   if (comparisons.length === 0) return sessions.length > 0 ? chooseRuns(parts, []) : sayNone();
-  const picked = await vscode.window.showQuickPick(await comparePicks(comparisons, sessions), {
+  const picked = await vscode.window.showQuickPick(comparePicks(comparisons, sessions), {
     title: vscode.l10n.t("Compare Runs"),
     placeHolder: vscode.l10n.t("Choose a comparison, or runs to put side by side"),
     matchOnDescription: true,
@@ -48,14 +56,11 @@ async function compareRuns(parts: ShellParts, argument: unknown, all: unknown): 
   else if (picked) await (picked.create ? newComparison(parts, undefined) : chooseRuns(parts, []));
 }
 
-/** A comparison's folder that an argument names. */
+/** A comparison's folder that an argument names: a row of the Runs view, or a path. */
 function comparisonOf(argument: unknown): string | null {
-  const folder =
-    argument instanceof vscode.Uri && argument.scheme === "file"
-      ? path.basename(argument.fsPath) === "compare.yaml"
-        ? path.dirname(argument.fsPath)
-        : argument.fsPath
-      : null;
+  const row = (argument as { comparison?: unknown } | null | undefined)?.comparison;
+  const file = argument instanceof vscode.Uri && argument.scheme === "file" ? argument.fsPath : typeof row === "string" ? row : null;
+  const folder = file !== null && path.basename(file) === "compare.yaml" ? path.dirname(file) : file;
   return folder !== null && existsSync(path.join(folder, "compare.yaml")) ? folder : null;
 }
 
@@ -64,15 +69,16 @@ interface ComparePick extends vscode.QuickPickItem {
   create?: boolean;
 }
 
-async function comparePicks(comparisons: readonly string[], sessions: readonly RunSession[]): Promise<ComparePick[]> {
-  const picks: ComparePick[] = comparisons.map((folder) => ({
-    label: `$(graph-scatter) ${comparisonName(folder)}`,
-    description: vscode.workspace.asRelativePath(folder),
-    folder,
-  }));
+function comparePicks(comparisons: readonly ComparisonView[], sessions: readonly RunSession[]): ComparePick[] {
+  const picks = comparisons.map(comparisonPick);
   if (sessions.length > 0) picks.push({ label: `$(checklist) ${vscode.l10n.t("Choose runs…")}`, description: vscode.l10n.t("side by side") });
   picks.push({ label: `$(add) ${vscode.l10n.t("New Comparison…")}`, description: vscode.l10n.t("methods at the same budgets"), create: true });
   return picks;
+}
+
+function comparisonPick(view: ComparisonView): ComparePick {
+  const detail = vscode.workspace.asRelativePath(view.folder);
+  return { label: `$(graph-scatter) ${view.name}`, description: comparisonDescription(view), detail, folder: view.folder };
 }
 
 async function sayNone(): Promise<void> {
@@ -104,11 +110,10 @@ async function chooseRuns(parts: ShellParts, picked: readonly string[]): Promise
   if (chosen && chosen.length > 0) parts.compare.open({ runFolders: chosen.map(({ runFolder }) => runFolder) });
 }
 
-/** Comparisons of this window's folders, and of where the files in them send theirs. */
-async function knownComparisons({ context }: ShellParts): Promise<string[]> {
-  const folders = (vscode.workspace.workspaceFolders ?? []).filter(({ uri }) => uri.scheme === "file").map(({ uri }) => uri.fsPath);
+/** Folders that hold comparisons of some folders of this window, and where the files in it send theirs. */
+export async function comparisonOutputs(roots: readonly string[]): Promise<string[]> {
   const outputs = await Promise.all((await compareFiles()).map(({ fsPath }) => outputOf(fsPath)));
-  return comparisonsUnder([...[...folders, context.globalStorageUri.fsPath].map((folder) => path.join(folder, comparisonsFolder)), ...outputs]);
+  return [...roots.map((folder) => path.join(folder, comparisonsFolder)), ...outputs];
 }
 
 async function compareFiles(): Promise<vscode.Uri[]> {
@@ -168,8 +173,39 @@ async function start(parts: ShellParts, argument: unknown): Promise<string | nul
     await startComparison(program, made);
     return made;
   });
+  await parts.comparisons.look(folder);
   parts.compare.open({ comparison: folder });
   return folder;
+}
+
+/** Goes on with a comparison that no process works on, and shows it. Returns the folder. */
+async function resume(parts: ShellParts, argument: unknown): Promise<string | null> {
+  requireTrust();
+  const resumable = ({ state }: ComparisonView) => !isLive({ state }) && state !== "finished";
+  const folder = comparisonOf(argument) ?? (await pickComparison(parts, vscode.l10n.t("Resume Comparison"), resumable));
+  if (folder === null) return null;
+  await offerRuntime(parts);
+  const options = { location: vscode.ProgressLocation.Window, title: vscode.l10n.t("Starting the comparison") };
+  await vscode.window.withProgress(options, async () => startComparison(await parts.program(), folder));
+  await parts.comparisons.look(folder);
+  parts.compare.open({ comparison: folder });
+  return folder;
+}
+
+/** Asks a live comparison to stop after its step. */
+async function stop(parts: ShellParts, argument: unknown): Promise<void> {
+  requireTrust();
+  const folder = comparisonOf(argument) ?? (await pickComparison(parts, vscode.l10n.t("Stop Comparison"), isLive));
+  if (folder !== null) await requestStop(folder);
+}
+
+async function pickComparison(parts: ShellParts, title: string, accepts: (view: ComparisonView) => boolean): Promise<string | null> {
+  await parts.comparisons.folders({ anew: true });
+  const candidates = parts.comparisons.all().filter(accepts);
+  if (candidates.length === 0) void vscode.window.showInformationMessage(vscode.l10n.t("{0}: no comparison is in a state for that.", title));
+  if (candidates.length < 2) return candidates[0]?.folder ?? null;
+  const picked = await vscode.window.showQuickPick(candidates.map(comparisonPick), { title, matchOnDescription: true });
+  return picked?.folder ?? null;
 }
 
 /** The file meant: given, in the editor in front, the only one, or picked. */

@@ -23,6 +23,7 @@ import { saveAs } from "../panel/saveAs.ts";
 import { webviewHtml, webviewOptions, webviewStrings } from "../panel/webviewHtml.ts";
 import type { RunSession } from "../runs/runSession.ts";
 import { isComparisonFolder, lastFailure, readComparison, requestStop, startComparison, watchComparison } from "./comparisonFolder.ts";
+import { comparisonName } from "./comparisons.ts";
 import { RunCards } from "./runCards.ts";
 
 export const comparePanelType = "sparseTuner.compare";
@@ -30,7 +31,7 @@ export const comparePanelType = "sparseTuner.compare";
 /** A live run moves many times a second; the view so often. */
 const movedMs = 1000;
 
-export type ComparePanelParts = Pick<ShellParts, "context" | "runs" | "service" | "panels" | "program" | "log" | "perform"> & {
+export type ComparePanelParts = Pick<ShellParts, "context" | "runs" | "comparisons" | "service" | "panels" | "program" | "log" | "perform"> & {
   /** Does what leads to another view or file. */
   lead(action: "chooseRuns" | "newComparison"): Promise<void>;
 };
@@ -70,6 +71,10 @@ export class ComparePanel {
       this.#rest();
     });
     panel.webview.html = webviewHtml(panel.webview, extensionUri, "compare", "Sparse Tuner Compare Runs");
+  }
+
+  get visible(): boolean {
+    return !this.#closed && this.#panel.visible;
   }
 
   reveal(): void {
@@ -188,6 +193,7 @@ export class ComparePanel {
     requireTrust();
     if (action === "stop") await requestStop(folder);
     else await startComparison(await this.#parts.program(), folder);
+    await this.#parts.comparisons.look(folder);
     await this.#show();
   }
 }
@@ -195,11 +201,6 @@ export class ComparePanel {
 function watchDisposer(folder: string, changed: () => void): () => void {
   const watching = watchComparison(folder, changed);
   return () => watching.dispose();
-}
-
-/** A comparison's name without the time that its folder's name begins with. */
-export function comparisonName(folder: string): string {
-  return path.basename(folder).replace(/^\d{8}-\d{6}-(?=.)/, "");
 }
 
 function titleOf(target: CompareTarget): string {

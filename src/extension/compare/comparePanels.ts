@@ -30,6 +30,11 @@ export class ComparePanels {
     this.#adopt(vscode.window.createWebviewPanel(comparePanelType, title, column), target);
   }
 
+  /** Whether a comparison's view is on the screen. */
+  isVisible(folder: string): boolean {
+    return [...this.#panels].some(({ target, visible }) => visible && "comparison" in target && target.comparison === folder);
+  }
+
   dispose(): void {
     this.#serializer.dispose();
   }

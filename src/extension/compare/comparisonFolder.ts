@@ -36,12 +36,14 @@ export interface ComparisonState {
 
 /** Reads it all; what is damaged or missing is left out. */
 export async function readComparison(folder: string): Promise<ComparisonState> {
-  const [content, progress, live] = await Promise.all([
-    textOf(path.join(folder, comparisonFiles.results), maxResultBytes),
-    textOf(path.join(folder, comparisonFiles.progress), 1 << 20),
-    isLive(folder),
-  ]);
-  return { lines: parseComparisonLines(content), progress: progressOf(progress), live };
+  const content = await textOf(path.join(folder, comparisonFiles.results), maxResultBytes);
+  return { lines: parseComparisonLines(content), ...(await readProgress(folder)) };
+}
+
+/** How far it is and whether a process works on it, without its results. */
+export async function readProgress(folder: string): Promise<Pick<ComparisonState, "progress" | "live">> {
+  const [progress, live] = await Promise.all([textOf(path.join(folder, comparisonFiles.progress), 1 << 20), isLive(folder)]);
+  return { progress: progressOf(progress), live };
 }
 
 async function textOf(file: string, maxBytes: number): Promise<string> {

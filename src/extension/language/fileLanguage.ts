@@ -27,13 +27,10 @@ export interface FileLanguage {
 /** Registers everything; what it returns ends it. */
 export function registerFileLanguage(language: FileLanguage): vscode.Disposable {
   const { selector, schema } = language;
-  const top = new vscode.Range(0, 0, 0, 0);
   return vscode.Disposable.from(
     vscode.languages.registerCompletionItemProvider(selector, new CompletionProvider(schema), ":", " ", "/", "{", "[", ","),
     vscode.languages.registerHoverProvider(selector, { provideHover: (document, position) => hoverAt(schema, document, position) }),
-    vscode.languages.registerCodeLensProvider(selector, {
-      provideCodeLenses: (document) => language.commandsOf(document).map((command) => new vscode.CodeLens(top, command)),
-    }),
+    vscode.languages.registerCodeLensProvider(selector, { provideCodeLenses: (document) => language.commandsOf(document).map(aboveAll) }),
     vscode.languages.registerCodeActionsProvider(
       selector,
       { provideCodeActions: (document, range, { diagnostics }) => fixesAt(language, document, range, diagnostics) },
@@ -41,6 +38,10 @@ export function registerFileLanguage(language: FileLanguage): vscode.Disposable 
     ),
     new Diagnostics(language),
   );
+}
+
+function aboveAll(command: vscode.Command): vscode.CodeLens {
+  return new vscode.CodeLens(new vscode.Range(0, 0, 0, 0), command);
 }
 
 function hoverAt(schema: FileSchema, document: vscode.TextDocument, position: vscode.Position): vscode.Hover | null {

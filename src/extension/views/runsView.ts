@@ -1,12 +1,14 @@
 /**
- * The Runs view: every run of this window by state, and run files that were not started. A row shows what the run's own view says, and disk use once it was
- * counted.
+ * The Runs view: run files that were not started, comparisons, and every run of this window by state. A row shows what the run's own view says, and disk use
+ * once it was counted.
  * The rule to keep: rows are redrawn a few times a second at most, and nothing is read for a view that nobody sees.
  */
 import path from "node:path";
 import * as vscode from "vscode";
 import { runNameOf } from "../commands/knownRuns.ts";
 import type { ShellParts } from "../commands/shellParts.ts";
+import type { ComparisonView } from "../compare/comparisons.ts";
+import { comparisonDescription, comparisonHelp } from "../compare/comparisonText.ts";
 import { commandId } from "../contributions.ts";
 import type { PanelTarget } from "../panel/panelParts.ts";
 import type { RunSession } from "../runs/runSession.ts";
@@ -42,6 +44,26 @@ export class RunItem extends vscode.TreeItem {
   }
 }
 
+/** A comparison's row; its commands read `comparison`. */
+export class ComparisonItem extends RunItem {
+  readonly comparison: string;
+
+  constructor(view: ComparisonView) {
+    super(view.name, { runFolder: null, runFile: null });
+    this.comparison = view.folder;
+    this.iconPath = isLive(view) ? stateIcon(view.state) : new vscode.ThemeIcon("graph-scatter");
+    this.description = comparisonDescription(view);
+    const can = isLive(view) ? "stopComparison" : view.state === "finished" ? "" : "resumeComparison";
+    this.contextValue = `comparison ${vscode.workspace.isTrusted ? can : ""}`.trimEnd();
+    this.tooltip = [`${view.name}: ${stateText(view.state)}`, view.failure || comparisonHelp(view), view.folder].join("\n");
+    this.accessibilityInformation = { label: vscode.l10n.t("Comparison {0}, {1}", view.name, String(this.description)) };
+  }
+
+  override get key(): string {
+    return this.comparison;
+  }
+}
+
 export class RunsView implements vscode.TreeDataProvider<RunItem> {
   readonly #parts: ShellParts;
   readonly #changed = new vscode.EventEmitter<RunItem[] | undefined>();
@@ -66,6 +88,7 @@ export class RunsView implements vscode.TreeDataProvider<RunItem> {
       open,
       this.#view,
       parts.known.onDidChange(redraw),
+      parts.comparisons.onDidChange(redraw),
       this.#view.onDidChangeVisibility(redraw),
       onDidGrantWorkspaceTrust(redraw),
     ];
@@ -74,6 +97,7 @@ export class RunsView implements vscode.TreeDataProvider<RunItem> {
   async getChildren(item?: RunItem): Promise<RunItem[]> {
     if (item) return [];
     await this.#parts.known.sessions();
+    await this.#parts.comparisons.folders();
     const items = this.#rows();
     this.#items = items;
     return items;
@@ -85,16 +109,17 @@ export class RunsView implements vscode.TreeDataProvider<RunItem> {
 
   async #openSelected(): Promise<void> {
     const [item] = this.#view.selection;
-    if (item) await vscode.commands.executeCommand(commandId("openTrainingPanel"), item);
+    if (item) await vscode.commands.executeCommand(commandId(item instanceof ComparisonItem ? "compareRuns" : "openTrainingPanel"), item);
   }
 
   #rows(): RunItem[] {
-    return [...this.#parts.known.drafts().map(draftItem), ...this.#parts.runs.all().map((session) => this.#runItem(session))];
+    const comparisons = this.#parts.comparisons.all().map((view) => new ComparisonItem(view));
+    return [...this.#parts.known.drafts().map(draftItem), ...comparisons, ...this.#parts.runs.all().map((session) => this.#runItem(session))];
   }
 
   /** The number of live runs on the activity bar, which is seen when the view is not. */
   #count(): void {
-    const live = this.#parts.runs.all().filter(({ view }) => isLive(view)).length;
+    const live = [...this.#parts.runs.all().map(({ view }) => view), ...this.#parts.comparisons.all()].filter(isLive).length;
     if (live === (this.#view.badge?.value ?? 0)) return;
     this.#view.badge = live > 0 ? { value: live, tooltip: vscode.l10n.t("Live runs: {0}", live) } : undefined;
   }
