@@ -13,6 +13,7 @@ import { findCheckpoint, pruneCheckpoints } from "./files/checkpoint.ts";
 import { EventLog } from "./files/eventLog.ts";
 import { log, sweepRunFolder } from "./files/runFolder.ts";
 import { lockRun } from "./files/runLock.ts";
+import { trainedParameters } from "./methods/targets.ts";
 import { type CheckedRun, openRun } from "./prepare.ts";
 import { attachFull, chooseBlocks, hasWarmedBase, type Run } from "./run.ts";
 import { baseSparsity } from "./sparsity.ts";
@@ -147,6 +148,8 @@ function announce(run: Run, checked: CheckedRun, emit: Emit): void {
     warmupSteps: checked.selection ? 0 : (run.smt?.warmup.steps ?? 0),
     trainTokens: data.train.tokenCount,
   });
+  const adapter = adapterOf(config.method);
+  if (adapter) emit({ kind: "adapters", ...trainedParameters(adapter, run.base.config) });
   for (const { code, message } of data.notices) emit({ kind: "notice", code, message });
   for (const message of checked.warnings) emit({ kind: "notice", code: "method/loses-zeros", message });
   for (const name of run.base.unexpected.slice(0, 20))

@@ -46,6 +46,14 @@ export const eventSchemas = {
     shares,
     sharesByLayer: Type.Array(shares),
   }),
+  /** What adapters train, said whenever a process begins: parameters by kind of matrix, in all and by layer. `matrices`: how many have an adapter. */
+  adapters: Type.Object({
+    kind: Type.Literal("adapters"),
+    matrices: count,
+    trainableParameters: count,
+    parameters: Type.Record(Type.String(), count),
+    parametersByLayer: Type.Array(Type.Record(Type.String(), count)),
+  }),
   /** loss: mean NLL over the unmasked targets of the whole update, before it. gradNorm: L2 over the trainables before clipping. */
   step: Type.Object({
     kind: Type.Literal("step"),

@@ -10,7 +10,7 @@ export interface Measures {
   steps: number;
   lossBefore: number | null;
   lossAfter: number | null;
-  /** Of the blocks that were chosen; null for a method without any. */
+  /** Of the blocks that were chosen, or of the adapters; null for full fine-tuning. */
   chosenParameters: number | null;
   peakBytes: number | null;
   secondsPerStep: number | null;
@@ -31,7 +31,7 @@ export function measuresIn(events: readonly RunEvent[]): Measures {
     steps,
     lossBefore: evaluations.find(({ step }) => step === 0)?.loss ?? null,
     lossAfter: last?.loss ?? null,
-    chosenParameters: kept.findLast((event) => event.kind === "selection")?.trainableParameters ?? null,
+    chosenParameters: kept.findLast((event) => event.kind === "selection" || event.kind === "adapters")?.trainableParameters ?? null,
     peakBytes: memory.length > 0 ? Math.max(...memory) : null,
     secondsPerStep: secondsPerStep(kept),
     seconds: workedMs(events) / 1000,

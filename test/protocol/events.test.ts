@@ -28,6 +28,7 @@ const bodies: { [Kind in RunEventBody["kind"]]: Extract<RunEventBody, { kind: Ki
     shares: { q_proj: 1 },
     sharesByLayer: [{ q_proj: 1 }, {}],
   },
+  adapters: { kind: "adapters", matrices: 2, trainableParameters: 30, parameters: { q_proj: 30 }, parametersByLayer: [{ q_proj: 30 }, {}] },
   step: { kind: "step", step: 1, loss: 2.5, learningRate: 1e-4, gradNorm: 0.5, tokensPerSecond: 10 },
   memory: {
     kind: "memory",

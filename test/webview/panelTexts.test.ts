@@ -9,7 +9,7 @@ import { exactText, numberText, valueText } from "../../webview/panel/heatmap/nu
 import { cellSentence, cellText, emptyText, missingText, sourceText } from "../../webview/panel/heatmap/texts.ts";
 import { choosesBlocks, methodOf } from "../../webview/panel/methodTexts.ts";
 import { actionText, durationText, progressOf, progressText, runStatus } from "../../webview/panel/runStatus.ts";
-import { percentText, pieSlices, projectionText, shownProjections, slicePath } from "../../webview/panel/shares.ts";
+import { percentText, pieSlices, projectionText, shareFigure, shownProjections, slicePath } from "../../webview/panel/shares.ts";
 import { initialState, type PanelState } from "../../webview/panel/store.ts";
 import { shareText, zerosOf, zerosSentence } from "../../webview/panel/zeros.ts";
 import { setStrings, t } from "../../webview/strings.ts";
@@ -196,6 +196,37 @@ test("zeros are told as they were measured, and one that is lost is told with it
   assert.match(zerosSentence(lost!), /^3 zeros .* at step 10\.$/);
   assert.equal(zerosOf([event(0, 0, 0, [])])?.share, 0);
   assert.deepEqual([0, 1, 0.5, 1e-6, 0.9999999].map(shareText), ["0.00 %", "100.00 %", "50.00 %", "< 0.01 %", "> 99.99 %"]);
+});
+
+test("adapters' parameters are shared out as blocks are, with the counts behind the shares; a choice of blocks comes first", () => {
+  const parametersByLayer: Record<string, number>[] = [{ q_proj: 100, down_proj: 200 }, { q_proj: 100 }];
+  const adapters = {
+    sequence: 2,
+    timeMs: 1,
+    kind: "adapters",
+    matrices: 3,
+    trainableParameters: 400,
+    parameters: { q_proj: 200, down_proj: 200 },
+    parametersByLayer,
+  } as const;
+  const figure = shareFigure({ selection: null, adapters: { ...adapters, parametersByLayer } });
+  assert.deepEqual(figure?.shares, { q_proj: 0.5, down_proj: 0.5 });
+  assert.deepEqual(figure?.sharesByLayer, [{ q_proj: 0.25, down_proj: 0.5 }, { q_proj: 0.25 }]);
+  assert.equal(figure?.summary, "400 trained parameters in adapters beside 3 matrices.");
+  assert.deepEqual([figure?.parameters?.total, figure?.parameters?.all], [400, { q_proj: 200, down_proj: 200 }]);
+  const selection = {
+    sequence: 1,
+    timeMs: 1,
+    kind: "selection",
+    step: 0,
+    blockSize: 16,
+    blocks: 1,
+    trainableParameters: 256,
+    shares: { q_proj: 1 },
+    sharesByLayer: [{ q_proj: 1 }],
+  } as const;
+  assert.equal(shareFigure({ selection: { ...selection, sharesByLayer: [] }, adapters: null })?.parameters, null);
+  assert.equal(shareFigure({ selection: null, adapters: null }), null);
 });
 
 test("shares: Q, K and V always, others when they hold any; the pie is a whole circle", () => {

@@ -1,7 +1,7 @@
 /**
- * The Q/K/V share: how the chosen blocks spread over the kinds of matrices, as a pie in total and as bars per layer, and as a table of the same numbers.
- * It shows the newest choice that holds. Attributes `data-layer` (`all` for the total), `data-projection` and `data-share` carry the numbers unrounded.
- * The rule to keep: drawn only from the event of a choice; before it, it says that there is none.
+ * The Q/K/V share: how the chosen blocks, or the parameters of adapters, spread over the kinds of matrices, as a pie in total and as bars per layer, and as a
+ * table of the same numbers. It shows the newest choice that holds. Attributes `data-layer` (`all` for the total), `data-projection` and `data-share` carry the numbers unrounded.
+ * The rule to keep: drawn only from the event of a choice or of adapters; before it, it says that there is none.
  */
 import { element, oncePerFrame, setText, svgElement } from "../element.ts";
 import { t } from "../strings.ts";
@@ -9,10 +9,8 @@ import { onThemeChange, readTheme, type Theme } from "../theme.ts";
 import { readableOn } from "../themeColors.ts";
 import { chosenTargets, valueAt } from "./formEdits.ts";
 import { isAdapter, methodOf } from "./methodTexts.ts";
-import { percentText, pieSlices, projectionColor, projectionText, shownProjections, slicePath } from "./shares.ts";
+import { percentText, pieSlices, projectionColor, projectionText, type ShareFigure, shareFigure, shownProjections, slicePath } from "./shares.ts";
 import type { PanelState, Store } from "./store.ts";
-
-type Selection = NonNullable<PanelState["selection"]>;
 
 const radius = 90;
 /** Smaller slices have their percentage in the legend only. */
@@ -28,27 +26,21 @@ export function mountQkvShare(container: HTMLElement, store: Store): void {
   const full = element("div", { class: "share" }, summary, element("div", { class: "share-figures" }, pieBox, bars), numbers);
   container.append(element("section", { class: "qkv-share" }, element("h2", {}, t("Q/K/V share")), empty, full));
 
-  let drawn: { selection: Selection | null; theme: Theme } | null = null;
+  let drawn: { event: PanelState["selection"] | PanelState["adapters"]; theme: Theme } | null = null;
   let theme = readTheme();
   const draw = oncePerFrame(() => {
-    const { selection } = store.state;
-    setText(empty, emptyText(store.state));
-    empty.hidden = selection !== null;
-    full.hidden = selection === null;
-    if (!selection || (drawn?.selection === selection && drawn.theme === theme)) return;
-    drawn = { selection, theme };
-    setText(
-      summary,
-      t(
-        "{0} blocks with {1} parameters, chosen at step {2}.",
-        selection.blocks,
-        selection.trainableParameters.toLocaleString("en-US"),
-        selection.step,
-      ),
-    );
-    pieBox.replaceChildren(pieOf(selection, theme), legendOf(selection, theme));
-    bars.replaceChildren(...barsOf(selection, theme));
-    table.replaceChildren(...tableOf(selection));
+    const { state } = store;
+    const event = state.selection ?? state.adapters;
+    const figure = shareFigure(state);
+    setText(empty, emptyText(state));
+    empty.hidden = figure !== null;
+    full.hidden = figure === null;
+    if (!figure || (drawn?.event === event && drawn.theme === theme)) return;
+    drawn = { event, theme };
+    setText(summary, figure.summary);
+    pieBox.replaceChildren(pieOf(figure, theme), legendOf(figure, theme));
+    bars.replaceChildren(...barsOf(figure, theme));
+    table.replaceChildren(...tableOf(figure));
   });
   draw();
   store.subscribe((_, changed) => {
@@ -74,10 +66,10 @@ function colorOf(projection: string, theme: Theme): string {
   return theme.series[projectionColor(projection) % theme.series.length];
 }
 
-function pieOf({ shares }: Selection, theme: Theme): SVGElement {
+function pieOf({ shares, ofPie }: ShareFigure, theme: Theme): SVGElement {
   const slices = pieSlices(shares);
   const description = slices.map(({ projection, share }) => `${projectionText(projection)} ${percentText(share)}`).join(", ");
-  const svg = svgElement("svg", { viewBox: "-100 -100 200 200", role: "img", "aria-label": t("Share of the chosen blocks: {0}", description) });
+  const svg = svgElement("svg", { viewBox: "-100 -100 200 200", role: "img", "aria-label": ofPie(description) });
   for (const { projection, share, from, to } of slices) {
     if (share <= 0) continue;
     svg.append(
@@ -109,7 +101,7 @@ function pieOf({ shares }: Selection, theme: Theme): SVGElement {
   return svg;
 }
 
-function legendOf({ shares }: Selection, theme: Theme): HTMLElement {
+function legendOf({ shares }: ShareFigure, theme: Theme): HTMLElement {
   return element(
     "ul",
     { class: "share-legend" },
@@ -123,7 +115,7 @@ function legendOf({ shares }: Selection, theme: Theme): HTMLElement {
 }
 
 /** A bar a layer; all are drawn to one scale, that of the layer with most of the blocks. */
-function barsOf({ shares, sharesByLayer }: Selection, theme: Theme): HTMLElement[] {
+function barsOf({ shares, sharesByLayer }: ShareFigure, theme: Theme): HTMLElement[] {
   const projections = shownProjections(shares);
   const totals = sharesByLayer.map((layer) => projections.reduce((sum, projection) => sum + (layer[projection] ?? 0), 0));
   const most = Math.max(...totals, Number.MIN_VALUE);
@@ -153,14 +145,23 @@ function barsOf({ shares, sharesByLayer }: Selection, theme: Theme): HTMLElement
   });
 }
 
-function tableOf({ shares, sharesByLayer }: Selection): HTMLElement[] {
+/** Shares of blocks; of adapters the parameters themselves, with their sums. */
+function tableOf({ shares, sharesByLayer, parameters, caption }: ShareFigure): HTMLElement[] {
   const projections = shownProjections(shares);
-  const head = ["", ...projections.map(projectionText)].map((text) => element("th", { scope: "col" }, text || t("Layer")));
-  const line = (name: string, of: Record<string, number>) =>
-    element("tr", {}, element("th", { scope: "row" }, name), ...projections.map((projection) => element("td", {}, percentText(of[projection] ?? 0))));
+  const head = [t("Layer"), ...projections.map(projectionText), ...(parameters ? [t("All")] : [])];
+  const row = (name: string, cells: readonly string[]) =>
+    element("tr", {}, element("th", { scope: "row" }, name), ...cells.map((cell) => element("td", {}, cell)));
+  const counts = (own: Record<string, number>) => {
+    const all = projections.map((projection) => own[projection] ?? 0);
+    return [...all, all.reduce((sum, count) => sum + count, 0)].map((count) => count.toLocaleString("en-US"));
+  };
+  const percents = (own: Record<string, number>) => projections.map((projection) => percentText(own[projection] ?? 0));
+  const lines = parameters
+    ? [row(t("All"), counts(parameters.all)), ...parameters.byLayer.map((layer, index) => row(String(index), counts(layer)))]
+    : [row(t("All"), percents(shares)), ...sharesByLayer.map((layer, index) => row(String(index), percents(layer)))];
   return [
-    element("caption", { class: "visually-hidden" }, t("Share of the chosen blocks by layer and kind of matrix")),
-    element("thead", {}, element("tr", {}, ...head)),
-    element("tbody", {}, line(t("All"), shares), ...sharesByLayer.map((layer, index) => line(String(index), layer))),
+    element("caption", { class: "visually-hidden" }, caption),
+    element("thead", {}, element("tr", {}, ...head.map((text) => element("th", { scope: "col" }, text)))),
+    element("tbody", {}, ...lines),
   ];
 }

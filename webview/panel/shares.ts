@@ -1,8 +1,8 @@
 /**
- * Which part of the chosen blocks lies where: per kind of matrix in total and per layer, from the event that says what was chosen. No DOM.
- * The rule to keep: numbers are the event's own; nothing is estimated before blocks are chosen.
+ * Which part of what is trained lies where: per kind of matrix in total and per layer, of chosen blocks and of adapters, from the events that say it. No DOM.
+ * The rule to keep: numbers are the events' own; nothing is estimated before blocks are chosen.
  */
-import type { Shares } from "../../src/protocol/events.ts";
+import type { RunEvent, Shares } from "../../src/protocol/events.ts";
 import { t } from "../strings.ts";
 
 /** In the order of a layer's computation; what the event names besides comes after these. */
@@ -57,4 +57,49 @@ export function slicePath({ from, to }: Pick<Slice, "from" | "to">, radius: numb
     [radius * Math.sin(2 * Math.PI * turn), -radius * Math.cos(2 * Math.PI * turn)].map((value) => value.toFixed(3)).join(" ");
   if (to - from >= 1 - 1e-9) return `M ${point(0)} A ${radius} ${radius} 0 1 1 ${point(0.5)} A ${radius} ${radius} 0 1 1 ${point(0)} Z`;
   return `M 0 0 L ${point(from)} A ${radius} ${radius} 0 ${to - from > 0.5 ? 1 : 0} 1 ${point(to)} Z`;
+}
+
+/** What is drawn of either. */
+export interface ShareFigure {
+  shares: Shares;
+  sharesByLayer: readonly Shares[];
+  /** A sentence on the whole. */
+  summary: string;
+  /** Of the pie, for who does not see it; `{0}` are its parts. */
+  ofPie(parts: string): string;
+  caption: string;
+  /** Of adapters: parameters behind the shares, in all and by layer, which the table shows; of blocks null. */
+  parameters: { all: Record<string, number>; byLayer: readonly Record<string, number>[]; total: number } | null;
+}
+
+type Selection = Extract<RunEvent, { kind: "selection" }>;
+type Adapters = Extract<RunEvent, { kind: "adapters" }>;
+
+/** The newest choice of blocks, else what adapters train; null where there is neither. */
+export function shareFigure({ selection, adapters }: { selection: Selection | null; adapters: Adapters | null }): ShareFigure | null {
+  return selection ? ofBlocks(selection) : adapters && ofAdapters(adapters);
+}
+
+function ofBlocks({ shares, sharesByLayer, blocks, trainableParameters, step }: Selection): ShareFigure {
+  return {
+    shares,
+    sharesByLayer,
+    summary: t("{0} blocks with {1} parameters, chosen at step {2}.", blocks, trainableParameters.toLocaleString("en-US"), step),
+    ofPie: (parts) => t("Share of the chosen blocks: {0}", parts),
+    caption: t("Share of the chosen blocks by layer and kind of matrix"),
+    parameters: null,
+  };
+}
+
+function ofAdapters({ matrices, trainableParameters: total, parameters, parametersByLayer }: Adapters): ShareFigure {
+  const sharesOf = (own: Record<string, number>) =>
+    Object.fromEntries(Object.entries(own).map(([name, count]) => [name, total > 0 ? count / total : 0]));
+  return {
+    shares: sharesOf(parameters),
+    sharesByLayer: parametersByLayer.map(sharesOf),
+    summary: t("{0} trained parameters in adapters beside {1} matrices.", total.toLocaleString("en-US"), matrices),
+    ofPie: (parts) => t("Share of the trained parameters: {0}", parts),
+    caption: t("Trained parameters by layer and kind of matrix"),
+    parameters: { all: parameters, byLayer: parametersByLayer, total },
+  };
 }

@@ -48,6 +48,8 @@ export interface PanelState {
   selections: readonly EventOf<"selection">[];
   /** The newest of them. */
   selection: EventOf<"selection"> | null;
+  /** What adapters train; null for a method without any. */
+  adapters: EventOf<"adapters"> | null;
   /** What was measured of a pruned base's zeros, oldest first; empty where the run has no such base. */
   sparsities: readonly EventOf<"sparsity">[];
   /** Why the run waits, when it does: the reason of the newest `paused` event. */
@@ -67,6 +69,7 @@ const noEvents = {
   notices: [],
   selections: [],
   selection: null,
+  adapters: null,
   sparsities: [],
   pauseReason: "",
 } satisfies Partial<PanelState>;
@@ -140,6 +143,7 @@ function withPlainEvents(state: PanelState, events: readonly RunEvent[]): PanelS
     notices: notices.length > 0 ? [...state.notices, ...notices] : state.notices,
     selections,
     selection: selections.at(-1) ?? null,
+    adapters: of("adapters").at(-1) ?? state.adapters,
     sparsities: sparsities.length > 0 ? [...state.sparsities, ...sparsities] : state.sparsities,
     pauseReason: of("paused").at(-1)?.reason ?? state.pauseReason,
   };

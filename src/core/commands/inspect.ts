@@ -36,7 +36,7 @@ export async function inspect({ runFolder, block, step, json }: InspectOptions):
   const adapter = adapterOf(config.method);
   if (adapter && !block) {
     const found = await inspectAdapter(runFolder, config, adapter, step);
-    process.stdout.write(json ? `${JSON.stringify(found)}\n` : `${adapterLines(found).join("\n")}\n`);
+    process.stdout.write(json ? `${JSON.stringify(found)}\n` : `${adapterLines(found, styleOf(process.stdout)).join("\n")}\n`);
     return 0;
   }
   const blocks = await openBlocks(runFolder, step, adapter !== null);

@@ -1,5 +1,5 @@
 /**
- * `sparse-tuner inspect` of a run with adapters: how large the change of each matrix is and how many directions it has. Reads the checkpoint alone: of
+ * `sparse-tuner inspect` of a run with adapters: how many parameters lie where, how large the change of each matrix is and how many directions it has. Reads the checkpoint alone: of
  * LoRS and SQFT the product is measured before the base's mask, of DoRA before its lengths, and SPP's counts as a share of each weight.
  */
 import path from "node:path";
@@ -13,17 +13,39 @@ import { openModelConfig } from "../files/modelFolder.ts";
 import { openSafetensors } from "../files/safetensors.ts";
 import { checkpointAdapter, type StoredAdapter } from "../files/storedAdapter.ts";
 import { lowRankScale } from "../methods/lora.ts";
-import { type Matrix as AdaptedMatrix, adapterTargets, matricesOf, rankOf } from "../methods/targets.ts";
+import {
+  type Matrix as AdaptedMatrix,
+  adapterTargets,
+  matricesOf,
+  parametersOf,
+  rankOf,
+  type TrainedParameters,
+  trainedParameters,
+} from "../methods/targets.ts";
+import { shareBars } from "../terminal/blockMap.ts";
+import { formatCount } from "../terminal/format.ts";
+import type { TerminalStyle } from "../terminal/style.ts";
 
 /** What was added to one matrix. */
 export interface AdapterChange {
   /** Hugging Face name without `.weight`. */
   name: string;
   rank: number;
+  /** Trained ones. */
+  parameters: number;
   /** Frobenius norm of s·B·A; of SPP, of what each weight is multiplied by less one. */
   norm: number;
   /** exp of the entropy of its normalised singular values (Roy & Vetterli 2007); 0 where nothing changed. */
   effectiveRank: number;
+}
+
+/** What `--json` prints. `parameters` are by kind of matrix, `shares` theirs of all; both lists are by layer. */
+export interface AdapterInspection extends Omit<TrainedParameters, "matrices"> {
+  step: number;
+  method: AdapterConfig;
+  shares: Record<string, number>;
+  sharesByLayer: Record<string, number>[];
+  matrices: AdapterChange[];
 }
 
 /** The matrices of a checkpoint (null: the newest). Throws UserError where there is none. */
@@ -32,7 +54,7 @@ export async function inspectAdapter(
   { model }: RunConfig,
   config: AdapterConfig,
   step: number | null,
-): Promise<{ step: number; method: AdapterConfig; matrices: AdapterChange[] }> {
+): Promise<AdapterInspection> {
   const checkpoint = step === null ? await newestCheckpoint(runFolder) : await checkpointAt(runFolder, step);
   if (!checkpoint) throw new UserError("run/nothing-trained", `${runFolder} has no checkpoint yet.`, "Wait for the first one, or resume the run.");
   const { config: base } = await openModelConfig(model);
@@ -41,7 +63,11 @@ export async function inspectAdapter(
     const stored = checkpointAdapter(file, config, null, adapterShapes(config, base));
     const matrices: AdapterChange[] = [];
     for (const matrix of adapterTargets(config, matricesOf(base))) matrices.push(await changeOf(stored, config, matrix));
-    return { step: checkpoint.step, method: config, matrices };
+    const { matrices: _count, ...trained } = trainedParameters(config, base);
+    const sharesOf = (parameters: Record<string, number>) =>
+      Object.fromEntries(Object.entries(parameters).map(([projection, own]) => [projection, own / trained.trainableParameters]));
+    const shares = { shares: sharesOf(trained.parameters), sharesByLayer: trained.parametersByLayer.map(sharesOf) };
+    return { step: checkpoint.step, method: config, ...trained, ...shares, matrices };
   } finally {
     await file.close();
   }
@@ -51,7 +77,7 @@ async function changeOf(stored: StoredAdapter, config: AdapterConfig, matrix: Ad
   const rank = rankOf(config, matrix);
   const singularValues = await productOf(stored, config, matrix, rank);
   const norm = Math.sqrt(singularValues.reduce((sum, value) => sum + value * value, 0));
-  return { name: matrix.name, rank, norm, effectiveRank: effectiveRank(singularValues) };
+  return { name: matrix.name, rank, parameters: parametersOf(config, matrix), norm, effectiveRank: effectiveRank(singularValues) };
 }
 
 /** Singular values of s·left·right. */
@@ -124,12 +150,12 @@ function effectiveRank(values: readonly number[]): number {
 }
 
 /** Lines of a table, for people. */
-export function adapterLines({ step, method, matrices }: Awaited<ReturnType<typeof inspectAdapter>>): string[] {
+export function adapterLines({ step, method, matrices, trainableParameters, shares }: AdapterInspection, style: TerminalStyle): string[] {
   const width = Math.max(...matrices.map(({ name }) => name.length));
-  const head = `${method.name} on ${matrices.length} matrices, as of step ${step}`;
+  const head = `${method.name} on ${matrices.length} matrices with ${formatCount(trainableParameters)} trained parameters, as of step ${step}`;
   const rows = matrices.map(
     ({ name, rank, norm, effectiveRank: directions }) =>
       `${name.padEnd(width)}  ${method.name === "spp" ? "groups" : "rank"} ${String(rank).padStart(3)}  norm ${norm.toExponential(3)}  effective rank ${directions.toFixed(2)}`,
   );
-  return [head, ...rows];
+  return [head, ...shareBars(shares, style), ...rows];
 }

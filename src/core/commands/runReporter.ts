@@ -57,6 +57,9 @@ export function textReporter(selection: () => Selection | null, screen: Screen &
           bar.finish();
           for (const line of selectionLines(event, selection(), style)) bar.log(line);
           break;
+        case "adapters":
+          log(`${heading("adapters")}  ${formatCount(event.trainableParameters)} parameters beside ${counted(event.matrices, "matrix", "matrices")}`);
+          break;
         case "step":
           bar.update({ label: "Training", step: event.step, of: totalSteps, loss: event.loss, tokensPerSecond: event.tokensPerSecond });
           break;
@@ -125,6 +128,6 @@ function selectionLines(event: SelectionEvent, chosen: Selection | null, style: 
   return chosen ? [...lines, ...blockMap(chosen.matrices, chosen.blocks, style), blockMapLegend(style), ""] : lines;
 }
 
-function counted(number: number, noun: string): string {
-  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+function counted(number: number, noun: string, nouns = `${noun}s`): string {
+  return `${number} ${number === 1 ? noun : nouns}`;
 }

@@ -10,7 +10,7 @@ import type { AdapterMethod, Linear } from "./method.ts";
 import { linearsOf } from "./smt/scoring.ts";
 import { SPP } from "./spp.ts";
 import { SQFT } from "./sqft.ts";
-import { adapterTargets, matricesOf, parametersOf } from "./targets.ts";
+import { adapterTargets, matricesOf, trainedParameters } from "./targets.ts";
 
 /**
  * Attaches the adapter a run file asks for to the targets' linear maps, and initialises it, seeded by tensor name; only LoRS' `gradientSvd` still
@@ -44,5 +44,5 @@ export function checkAdapter(config: AdapterConfig, model: ModelConfig): void {
 
 /** Trained parameters in all. */
 export function adapterParameters(config: AdapterConfig, model: ModelConfig): number {
-  return adapterTargets(config, matricesOf(model)).reduce((sum, matrix) => sum + parametersOf(config, matrix), 0);
+  return trainedParameters(config, model).trainableParameters;
 }

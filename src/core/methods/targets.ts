@@ -63,6 +63,31 @@ export function parametersOf(config: AdapterConfig, matrix: Matrix): number {
   return rankOf(config, matrix) * (out + width) + (config.name === "dora" ? out : 0);
 }
 
+/** What an adapter trains, by kind of matrix: in all, and layer by layer. */
+export interface TrainedParameters {
+  /** Matrices that have an adapter. */
+  matrices: number;
+  trainableParameters: number;
+  parameters: Record<string, number>;
+  parametersByLayer: Record<string, number>[];
+}
+
+/** Of every matrix that `config` adapts. Throws UserError as {@link adapterTargets}. */
+export function trainedParameters(config: AdapterConfig, model: ModelConfig): TrainedParameters {
+  const all = matricesOf(model);
+  const chosen = adapterTargets(config, all);
+  const parameters: Record<string, number> = {};
+  const parametersByLayer = Array.from({ length: model.numLayers }, (): Record<string, number> => ({}));
+  for (const matrix of chosen) {
+    const own = parametersOf(config, matrix);
+    const layer = Math.floor(all.indexOf(matrix) / projections.length);
+    parameters[matrix.projection] = (parameters[matrix.projection] ?? 0) + own;
+    parametersByLayer[layer][matrix.projection] = own;
+  }
+  const trainableParameters = Object.values(parameters).reduce((sum, own) => sum + own, 0);
+  return { matrices: chosen.length, trainableParameters, parameters, parametersByLayer };
+}
+
 function checkMatrix(config: AdapterConfig, matrix: Matrix): void {
   const { name, weight } = matrix;
   const [out, width] = weight.shape;

@@ -66,6 +66,24 @@ test("train says what becomes of the zeros", () => {
   assert.match(stdout, /sparse-tuner(\.js)? inspect |inspect text-runs/);
 });
 
+test("inspect says how many parameters are trained where; the run said the same at its start", () => {
+  const { run, events } = runOf(lora);
+  const found = jsonLines<Record<string, unknown> & { matrices: { name: string; parameters: number }[] }>(here("inspect", run, "--json"))[0];
+  // Rank 4 beside (128, 128) and (128, 384) in each of two layers.
+  const layer = { q_proj: 4 * (128 + 128), down_proj: 4 * (128 + 384) };
+  const all = { q_proj: 2 * layer.q_proj, down_proj: 2 * layer.down_proj };
+  const total = all.q_proj + all.down_proj;
+  assert.deepEqual([found.trainableParameters, found.parameters, found.parametersByLayer], [total, all, [layer, layer]]);
+  assert.deepEqual(found.shares, { q_proj: all.q_proj / total, down_proj: all.down_proj / total });
+  assert.deepEqual(
+    found.matrices.map(({ parameters }) => parameters),
+    [layer.q_proj, layer.down_proj, layer.q_proj, layer.down_proj],
+  );
+  const { matrices, trainableParameters, parameters, parametersByLayer } = events.find((event) => event.kind === "adapters") ?? assert.fail();
+  assert.deepEqual([matrices, trainableParameters, parameters, parametersByLayer], [4, total, all, [layer, layer]]);
+  assert.match(here("inspect", run).stdout, /^lora on 4 matrices with 6\.14 K trained parameters, as of step 4\nQ .*33\.3 %/);
+});
+
 test("inspect gives norm and effective rank of each matrix's change, as a singular value decomposition does", async () => {
   const { run } = runOf(lora);
   const [found] = jsonLines<{
@@ -88,7 +106,7 @@ test("inspect gives norm and effective rank of each matrix's change, as a singul
   assert.ok(Math.abs(effectiveRank - Math.exp(entropy)) <= 1e-4, `${effectiveRank}, ${Math.exp(entropy)}`);
   assert.match(
     here("inspect", run).stdout,
-    /^lora on 4 matrices, as of step 4\nmodel\.layers\.0\.self_attn\.q_proj +rank +4 +norm \d\.\d{3}e[-+]\d +effective rank \d\.\d\d$/m,
+    /^lora on 4 matrices with .*, as of step 4\n(?:.*\n){5}model\.layers\.0\.self_attn\.q_proj +rank +4 +norm \d\.\d{3}e[-+]\d +effective rank \d\.\d\d$/m,
   );
   assert.match(refused("inspect", run, "--block", "model.layers.0.self_attn.q_proj:0,0"), /it is no SMT run\.\nLeave --block out/);
 });
