@@ -6,6 +6,7 @@
 import * as vscode from "vscode";
 import type { Failure, PanelAction, RunState } from "../protocol/panelProtocol.ts";
 import { UserError } from "../protocol/userError.ts";
+import { withHeadline } from "./errorHeadlines.ts";
 import type { Log } from "./log.ts";
 import type { PanelTarget } from "./panel/panelParts.ts";
 import { failureFrom } from "./runs/failures.ts";
@@ -93,7 +94,8 @@ export async function showFailure(failure: Failure, state: RunState | null, targ
 }
 
 /** Sentence, next action and code as one line. */
-export function failureText({ message, action, code }: Failure): string {
+export function failureText(failure: Failure): string {
+  const { message, action, code } = withHeadline(failure);
   return `${message.replace(/[^.!?…:]$/, "$&.")} ${action} (${code})`;
 }
 

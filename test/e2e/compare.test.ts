@@ -1,6 +1,7 @@
 /**
- * Compare Runs in the real VS Code: two finished runs side by side, a finished comparison with its plateau figure, in every theme; exports; and a comparison
- * that is started, watched, stopped and resumed from the window. Figures are held against the folders' own files.
+ * Compare Runs in the real VS Code: two finished runs side by side, a finished comparison with its plateau figure and the accuracy on a test set, in every theme;
+ * exports; and a comparison that is started, watched in view, Runs view and status bar, goes on over a reload of the window, is stopped and resumed, and told of
+ * when it ends. Figures are held against the folders' own files.
  */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -36,6 +37,8 @@ const methods = [
   "{ name: smt, label: diagonal, score: diagonal, blockSize: 16 }",
   "{ name: full, label: full FT }",
 ];
+/** The plateau alone is scored on a test set too. */
+const task = "task: { name: boolq, data: boolq.json }\n";
 const comparison = (steps: number) =>
   `model: ./model\n${data}\nmethods: [${methods.join(", ")}]\nbudgets: [2000, 8000, 32000]\nlearningRates: [1.0e-3, 3.0e-3]\nseeds: [1, 2, 3]\ntrain: { steps: ${steps}, batchSize: 2, sequenceLength: 64, learningRateWarmupSteps: 2 }\nevaluate: { every: null, rows: 5 }\n`;
 
@@ -45,8 +48,9 @@ function fill(folder: string): void {
   const files = {
     "blocks.sparse-tuner.yaml": ["train", runFile("{ name: smt, blocks: 40, blockSize: 16, warmup: { steps: 2 } }")],
     "all.sparse-tuner.yaml": ["train", runFile("{ name: full }")],
-    "plateau.sparse-tuner-compare.yaml": ["compare", comparison(6)],
+    "plateau.sparse-tuner-compare.yaml": ["compare", comparison(6) + task],
   };
+  cpSync(path.join(root, "test/fixtures/tasks/boolq/test.json"), path.join(folder, "boolq.json"));
   for (const [name, [command, text]] of Object.entries(files)) {
     writeFileSync(path.join(folder, name), text);
     execFileSync(process.execPath, [cli, command, path.join(folder, name)], { stdio: "ignore" });
@@ -183,8 +187,17 @@ test(
       assert.equal(row[head.indexOf("Held-out loss")], `${mean?.toFixed(4)} ± ${spread?.toFixed(4)}`);
       assert.equal(row[head.indexOf("Seeds")], "3 of 3");
     }
-    // A marker with a tip for each point in each of the three charts.
-    assert.equal(await frame.locator(".figure svg g > title").count(), 21);
+    for (const [index, { accuracy, accuracySpread }] of summary.points.entries())
+      assert.equal(
+        rows[index][head.indexOf("BoolQ (floor 60.0 %)")],
+        `${(100 * (accuracy ?? Number.NaN)).toFixed(1)} % ± ${(100 * (accuracySpread ?? Number.NaN)).toFixed(1)}`,
+      );
+    await frame
+      .locator(".notes")
+      .getByText(`the untrained model is right in ${(100 * (summary.task?.before?.accuracy ?? 0)).toFixed(1)} % of 10`)
+      .waitFor();
+    // A marker with a tip for each point in each of the four charts.
+    assert.equal(await frame.locator(".figure svg g > title").count(), 28);
     assert.match((await frame.locator(".figure svg").getAttribute("aria-label")) ?? "", /full FT with 656 K parameters/);
     await frame.locator("summary").click();
     assert.equal((await cells(frame, /^Every run$/)).length, 1 + 7 * 4);
@@ -250,14 +263,32 @@ test(
     await closeAll(window);
     await window.openFile("live.sparse-tuner-compare.yaml");
     await window.page.locator(".codelens-decoration").getByText("Start comparison").click();
-    const frame = await window.frame(title, 120_000);
+    let frame = await window.frame(title, 120_000);
     await frame.locator(".status").getByText("running").waitFor({ timeout: 60_000 });
     await frame.getByText("The figure appears when the learning rate of a first method is chosen.").waitFor();
     await until("a step of a run", async () => /step \d+ of 150/.test((await frame.locator(".status").textContent()) ?? ""), 120_000);
     await window.screenshot("compare-live");
-    await frame.getByRole("button", { name: "Stop after this step" }).click();
-    await frame.locator(".status").getByText("stopped").waitFor({ timeout: 60_000 });
+    // The same in the status bar and the Runs view, where it is found again after the window was reloaded: the process is the same.
     const folder = named(workspace, "live");
+    const pidOf = () => JSON.parse(readFileSync(path.join(folder, "run.lock"), "utf8")).pid as number;
+    const pid = pidOf();
+    const bar = () => window.page.locator(".statusbar-item", { hasText: /live · \d+ \/ \d+ runs/ });
+    await bar().waitFor();
+    await window.stateSaved("sparseTuner.compare");
+    await window.reload();
+    await bar().waitFor({ timeout: 120_000 });
+    frame = await window.frame(title, 120_000);
+    await frame.locator(".status").getByText("running").waitFor({ timeout: 60_000 });
+    assert.equal(pidOf(), pid);
+    await window.openContainer("Sparse Tuner");
+    const row = window.treeRows("Runs").filter({ hasText: "live" });
+    await row.getByText(/running · \d+ \/ \d+ runs/).waitFor();
+    await window.screenshot("compare-live-reloaded");
+    await row.first().hover();
+    await row.getByRole("button", { name: "Stop Comparison" }).click();
+    await frame.locator(".status").getByText("stopped").waitFor({ timeout: 60_000 });
+    await row.getByText(/stopped · /).waitFor();
+    await bar().waitFor({ state: "detached" });
     const ended = linesOf(folder).at(-1);
     assert.ok(ended?.kind === "ended" && ended.outcome === "stopped");
     await window.screenshot("compare-stopped");
@@ -272,12 +303,20 @@ test(
 );
 
 test(
-  "the view is there again after a reload of the window",
-  inWorkbench(async ({ window }) => {
-    await window.stateSaved("sparseTuner.compare");
-    await window.reload();
-    const frame = await window.frame(title, 120_000);
-    await frame.locator(".status").getByText("stopped").waitFor({ timeout: 60_000 });
+  "a comparison that ends while nobody looks is told of, and opens from there",
+  inWorkbench(async ({ window, workspace, env }) => {
+    await closeAll(window);
+    const small = comparison(4)
+      .replace("[2000, 8000, 32000]", "[]")
+      .replace(/methods: .*/, "methods: [{ name: full }]");
+    writeFileSync(path.join(workspace ?? "", "short.sparse-tuner-compare.yaml"), small);
+    execFileSync(process.execPath, [cli, "compare", path.join(workspace ?? "", "short.sparse-tuner-compare.yaml")], { env, stdio: "ignore" });
+    const told = window.page.locator(".notification-list-item", { hasText: "The comparison short is finished: 4 runs." });
+    await told.waitFor({ timeout: 60_000 });
+    await window.screenshot("compare-told");
+    await told.getByRole("button", { name: "Open Comparison" }).click();
+    const frame = await window.frame(title, 60_000);
+    await frame.locator(".status").getByText("done").waitFor();
   }),
 );
 

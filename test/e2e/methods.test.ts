@@ -166,6 +166,27 @@ async function assertMeter(panel: Frame, runFolder: string): Promise<{ lost: num
   return { lost: last.lost, measurements: events.length };
 }
 
+/** The share view's bars and table are the parameters that the run said it trains. */
+async function assertAdapterShares(panel: Frame, runFolder: string): Promise<void> {
+  const said = lastEvent(runFolder, "adapters") ?? assert.fail("the run said nothing of its adapters");
+  const view = panel.locator(".qkv-share");
+  await view
+    .getByText(`${said.trainableParameters.toLocaleString("en-US")} trained parameters in adapters beside ${said.matrices} matrices.`)
+    .waitFor();
+  for (const [layer, own] of said.parametersByLayer.entries()) {
+    const bars = await view
+      .locator(`.share-part[data-layer="${layer}"]`)
+      .evaluateAll((parts) => parts.map((part) => [part.getAttribute("data-projection"), Number(part.getAttribute("data-share"))]));
+    assert.deepEqual(
+      Object.fromEntries(bars),
+      Object.fromEntries(Object.entries(own).map(([projection, count]) => [projection, count / said.trainableParameters])),
+    );
+  }
+  const all = await view.locator("tbody tr").first().locator("td").last().textContent();
+  assert.equal(all, said.trainableParameters.toLocaleString("en-US"));
+  await view.scrollIntoViewIfNeeded();
+}
+
 test(
   "a LoRS run on the pruned model: its meter stays flat, and nothing of blocks is offered",
   inWorkbench(async (workbench) => {
@@ -179,6 +200,7 @@ test(
     await meterOf(panel).getByText("Every zero of the pruned base is still zero").waitFor();
     assert.equal(await meterOf(panel).locator(".sparsity-alarm").isVisible(), false);
     await panel.getByText("LoRS trains adapters beside the frozen matrices").waitFor();
+    await assertAdapterShares(panel, runFolder);
     assert.equal(await panel.locator('.run-actions [data-action="inspect"]').count(), 0);
     const directions = eventsOf(runFolder).filter((event) => event.kind === "initialising");
     assert.ok(directions.length > 0 && directions.at(-1)?.done === directions.at(-1)?.of);
@@ -187,6 +209,10 @@ test(
       await window.setTheme(themes[theme]);
       await panel.locator(`body.${bodyClass[theme]}`).waitFor();
       await window.screenshot(`sparsity-meter-${theme}`);
+      if (theme === "dark" || theme === "light") {
+        await panel.locator(".qkv-share").scrollIntoViewIfNeeded();
+        await window.screenshot(`adapter-shares-${theme}`);
+      }
       assert.deepEqual(await seriousFindings(panel), [], theme);
     }
     await window.setTheme(themes.dark);

@@ -110,6 +110,8 @@ const message = async (...shown: unknown[]): Promise<undefined> => {
 };
 
 export const l10n = {
+  /** Texts of the display language; undefined in an English window. */
+  bundle: undefined as Record<string, string> | undefined,
   t: (text: string, ...given: unknown[]) => text.replace(/\{(\d+)\}/g, (_, index) => String(given[Number(index)])),
   uri: undefined,
 };

@@ -18,6 +18,7 @@ import { UserError } from "../../protocol/userError.ts";
 import { reveal } from "../commands/runFolders.ts";
 import type { ShellParts } from "../commands/shellParts.ts";
 import { requireTrust } from "../commands/trust.ts";
+import { withHeadline } from "../errorHeadlines.ts";
 import { reportError, toFailure } from "../failures.ts";
 import { saveAs } from "../panel/saveAs.ts";
 import { webviewHtml, webviewOptions, webviewStrings } from "../panel/webviewHtml.ts";
@@ -161,7 +162,7 @@ export class ComparePanel {
   async #show(): Promise<void> {
     const look = ++this.#looks;
     const view = await this.#view().catch((error: unknown): CompareView => {
-      const { message, action } = toFailure(error);
+      const { message, action } = withHeadline(toFailure(error));
       return { kind: "failed", message, action };
     });
     const text = JSON.stringify(view);

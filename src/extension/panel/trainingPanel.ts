@@ -7,8 +7,9 @@ import path from "node:path";
 import { Value } from "typebox/value";
 import * as vscode from "vscode";
 import { history } from "../../protocol/events.ts";
-import { type FromPanel, fromPanelSchemas, type HeatmapFrame, type PlanView, type ToPanel } from "../../protocol/panelProtocol.ts";
+import { type FromPanel, fromPanelSchemas, type HeatmapFrame, type PlanView, type RunView, type ToPanel } from "../../protocol/panelProtocol.ts";
 import { UserError } from "../../protocol/userError.ts";
+import { withHeadline } from "../errorHeadlines.ts";
 import { editablePath } from "./browse.ts";
 import type { PanelParts } from "./panelParts.ts";
 import { DraftSubject, type PanelSubject, RunSubject } from "./panelSubject.ts";
@@ -141,7 +142,7 @@ export class TrainingPanel {
     if (this.#closed || !this.#panel.visible || subject !== this.#subject) return;
     this.#rest();
     this.#watching = subject.watch({
-      onRun: (run) => this.#send({ kind: "run", run }),
+      onRun: (run) => this.#send({ kind: "run", run: inLanguage(run) }),
       onText: () => this.#textChanged(),
       onEvents: (events) => this.#send({ kind: "events", events }),
       onFrame: (frame) => this.#offer(frame),
@@ -152,7 +153,7 @@ export class TrainingPanel {
     this.#send({
       kind: "hydrate",
       strings,
-      run: subject.run,
+      run: inLanguage(subject.run),
       form: read?.form ?? null,
       plan: this.#plan,
       events: history([...subject.events]),
@@ -225,8 +226,13 @@ export class TrainingPanel {
   }
 }
 
+/** The run, with what it failed with in the display language as far as there are words. */
+function inLanguage(run: RunView): RunView {
+  return run.failure ? { ...run, failure: withHeadline(run.failure) } : run;
+}
+
 function failureOf(error: unknown) {
-  if (error instanceof UserError) return { code: error.code, message: error.message, action: error.action, place: null };
+  if (error instanceof UserError) return withHeadline({ code: error.code, message: error.message, action: error.action, place: null });
   return {
     code: "internal",
     message: error instanceof Error ? error.message : String(error),
