@@ -294,6 +294,8 @@ A comparison needs a model folder, training and held-out rows, and methods; ever
   learningRates: [1.0e-4, 3.0e-4, 1.0e-3, 3.0e-3]                         # the best is searched for each with the first seed
   seeds: [1, 2, 3]                   # mean and spread are taken over them
   train: { steps: 500 }              # as in a run file, without learningRate and seed; so are evaluate, checkpoint, device, threads
+  task: { name: boolq, data: boolq.json, rows: 1000, scoring: auto }      # a test set that all are scored on too; left out: none
+  criterion: loss                    # what chooses learning rates: the held-out loss, or accuracy on the task
   keepCheckpoints: best              # all | none
   output: .sparse-tuner/comparisons  # holds comparison folders only`;
 
