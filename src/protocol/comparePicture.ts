@@ -61,10 +61,16 @@ interface Box {
   height: number;
 }
 
+/** A line across, and what stands at which end of it. */
+interface NamedLevel {
+  value: number;
+  text: string;
+  end: "left" | "right";
+}
+
 interface Chart {
   title: string;
-  /** Lines across, each with its words. */
-  levels?: readonly { value: number; text: string }[];
+  levels?: readonly NamedLevel[];
   /** Runs behind a value. */
   count(point: PointSummary): number;
   value(point: PointSummary): number | null;
@@ -81,7 +87,7 @@ interface Chart {
 const legendHeight = 22;
 const axisLeft = 74;
 const axisBottom = 44;
-const titleHeight = 26;
+const titleHeight = 30;
 
 /** The figure, `width` pixels wide. */
 export function comparisonPicture(summary: ComparisonSummary, words: PictureWords, width = 860): Picture {
@@ -135,8 +141,8 @@ function accuracyChart({ title, majorityFloor, before }: TaskSummary, words: Pic
     spread: ({ accuracySpread }) => accuracySpread,
     count: ({ scored }) => scored,
     levels: [
-      ...(majorityFloor === null ? [] : [{ value: majorityFloor, text: words.floor }]),
-      ...(before?.accuracy == null ? [] : [{ value: before.accuracy, text: words.before }]),
+      ...(majorityFloor === null ? [] : [{ value: majorityFloor, text: words.floor, end: "left" as const }]),
+      ...(before?.accuracy == null ? [] : [{ value: before.accuracy, text: words.before, end: "right" as const }]),
     ],
     format: words.formatShare,
     ticks: (ticks) => ticks.map(words.formatShare),
@@ -192,7 +198,7 @@ function drawChart(shapes: Shape[], series: readonly Series[], chart: Chart, box
   const xOf = (value: number) => area.left + (area.width * (Math.log(value) - Math.log(xs[0]))) / (Math.log(xs[1]) - Math.log(xs[0]));
   const yOf = (value: number) => area.top + area.height * (1 - (value - low) / (high - low));
   drawAxes(shapes, area, { xs, xOf, yTicks: roundTicks(low, high, area.height, chart.base), yOf }, chart, words);
-  for (const { value, text } of chart.levels ?? []) drawNamedLevel(shapes, text, yOf(value), area);
+  for (const level of chart.levels ?? []) drawNamedLevel(shapes, level, yOf(level.value), area);
   for (const one of series) drawSeries(shapes, one, chart, area, xOf, yOf, words);
 }
 
@@ -253,10 +259,17 @@ function drawSeries(
   }
 }
 
-/** A line across that belongs to no method, named at its left end. */
-function drawNamedLevel(shapes: Shape[], text: string, y: number, { left, width }: Box): void {
+/** A line across that belongs to no method, named at one of its ends: two that are near each other do not hide each other's names. */
+function drawNamedLevel(shapes: Shape[], { text, end }: NamedLevel, y: number, { left, width }: Box): void {
   shapes.push({ kind: "line", x1: left, y1: y, x2: left + width, y2: y, role: "axis", series: null, dashed: true });
-  shapes.push({ kind: "text", x: left + 6, y: y - 5, text, anchor: "start", role: "tick" });
+  shapes.push({
+    kind: "text",
+    x: end === "left" ? left + 6 : left + width - 8,
+    y: y - 5,
+    text,
+    anchor: end === "left" ? "start" : "end",
+    role: "tick",
+  });
 }
 
 function drawLevel(shapes: Shape[], series: number, value: number, spread: number | null, area: Box, yOf: (value: number) => number): void {

@@ -129,7 +129,8 @@ test("a live one is found by the register in any window, outlives the one that s
     methods: [{ name: "full" }],
     budgets: [],
     learningRates: [1e-3],
-    seeds: [1, 2],
+    seeds: [1],
+    checkpoint: { every: null },
     train: { steps: 60, batchSize: 2, sequenceLength: 32 },
   });
   const folder = await createComparison(program, file);
@@ -164,10 +165,10 @@ test("a live one is found by the register in any window, outlives the one that s
     await until("its being interrupted", () => view().state === "interrupted");
     await startComparison(program, folder);
     await until("the end of all", () => view().state === "finished");
-    assert.deepEqual([view().progress?.runsDone, view().progress?.runsInAll], [2, 2]);
+    assert.deepEqual([view().progress?.runsDone, view().progress?.runsInAll], [1, 1]);
   } finally {
     second.close();
   }
   await until("an empty register", () => readdirSync(comparisonsRegister()).length === 0);
-  assert.ok(existsSync(path.join(folder, "table.md")) && readFileSync(path.join(folder, "results.csv"), "utf8").split("\n").length === 4);
+  assert.ok(existsSync(path.join(folder, "table.md")) && readFileSync(path.join(folder, "results.csv"), "utf8").split("\n").length === 3);
 });

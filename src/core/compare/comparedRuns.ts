@@ -140,7 +140,7 @@ export class ComparedRuns {
       const chosen = new Set(point.runs.map(({ run }) => run));
       for (const run of allRuns(point)) {
         const open = point.learningRate === null || chosen.has(run.run);
-        const toScore = task !== null && !isScored(run.score) && (open || criterion === "accuracy");
+        const toScore = task !== null && run.result?.status === "done" && !isScored(run.score) && (open || criterion === "accuracy");
         if (isFinal(run.result) && !toScore && !(keepCheckpoints === "best" && open))
           await rm(checkpointsFolder(this.folderOf(run)), { recursive: true, force: true });
       }

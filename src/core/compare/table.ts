@@ -92,7 +92,7 @@ export function comparisonNotes(summary: ComparisonSummary): string[] {
     notes.push(
       `Learning rates ${plan.learningRates.join(", ")} were tried for each with seed ${plan.seeds[0]}, which is also one of its seeds; the one with the ${plan.criterion === "accuracy" ? `highest accuracy on ${summary.task?.title}` : "lowest held-out loss"} was kept.`,
     );
-  if (summary.task) notes.push(...taskNotes(summary.task));
+  if (summary.task) notes.push(...taskNotes(summary.task, plan.task?.scoring ?? ""));
   if (points.some(({ trainableParameters, point }) => point.budget !== null && trainableParameters !== point.budget))
     notes.push("In brackets: how far the trained parameters are from the budget.");
   for (const edge of ["lowest", "highest"] as const) {
@@ -108,10 +108,11 @@ export function comparisonNotes(summary: ComparisonSummary): string[] {
   return notes;
 }
 
-function taskNotes({ title, before, majorityFloor, notes }: TaskSummary): string[] {
+function taskNotes({ title, before, majorityFloor, notes }: TaskSummary, scoring: string): string[] {
   const floor = majorityFloor === null ? "" : `; always giving the file's most frequent answer has ${formatShare(majorityFloor)}`;
   const own = before?.accuracy == null ? "" : `; the untrained model's is ${formatShare(before.accuracy)}, over ${before.total} questions`;
-  return [`Accuracy on ${title}, mean ± standard deviation over the seeds${own}${floor}.`, ...notes.map((note) => `${title}: ${note}`)];
+  const by = scoring === "generation" ? "by generation" : "by log-likelihood";
+  return [`Accuracy on ${title} ${by}, mean ± standard deviation over the seeds${own}${floor}.`, ...notes.map((note) => `${title}: ${note}`)];
 }
 
 function nameOf({ label, budget }: PointSummary["point"]): string {

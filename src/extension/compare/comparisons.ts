@@ -5,7 +5,7 @@
  */
 import { existsSync, type FSWatcher, watch } from "node:fs";
 import path from "node:path";
-import type { ComparisonProgress } from "../../protocol/compareResults.ts";
+import { type ComparisonProgress, comparisonFiles } from "../../protocol/compareResults.ts";
 import type { RunState } from "../../protocol/panelProtocol.ts";
 import { comparisonsRegister } from "../liveRuns.ts";
 import { comparisonsUnder, lastFailure, readProgress, watchComparison } from "./comparisonFolder.ts";
@@ -72,15 +72,16 @@ export class Comparisons {
 
   async #lookThrough(): Promise<void> {
     const found = await comparisonsUnder(await this.#services.outputs());
-    for (const folder of this.#views.keys()) if (!found.includes(folder) && !existsSync(path.join(folder, "compare.yaml"))) this.#forget(folder);
-    await Promise.all(found.map((folder) => this.look(folder)));
+    await Promise.all([...new Set([...found, ...this.#views.keys()])].map((folder) => this.look(folder)));
   }
 
   /** Reads how one stands, which is known from then on, and follows it while it is live. */
   async look(folder: string): Promise<void> {
     const key = path.resolve(folder);
+    const there = existsSync(path.join(key, comparisonFiles.config));
     const { progress, live } = await readProgress(key);
     if (this.#disposed) return;
+    if (!there) return this.#forget(key);
     const own = stateOf(progress, live);
     // A process that could not begin, or crashed, has said so in the log alone.
     const failure = own === "failed" ? (progress?.message ?? "") : own === "draft" || own === "interrupted" ? await lastFailure(key) : "";
@@ -109,8 +110,7 @@ export class Comparisons {
 
   #forget(folder: string): void {
     this.#rest(folder);
-    this.#views.delete(folder);
-    this.#changed();
+    if (this.#views.delete(folder)) this.#changed();
   }
 
   #rest(folder: string): void {

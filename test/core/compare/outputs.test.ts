@@ -175,6 +175,9 @@ test("the accuracy's chart has a marker a point at its value, and lines at floor
   const text = (value: string) => scored.shapes.find((shape) => shape.kind === "text" && shape.text === value) as Extract<Shape, { kind: "text" }>;
   const tipped = (tip: string) => markers(scored.shapes).find((shape) => shape.kind === "marker" && shape.tip.startsWith(tip)) as { y: number };
   const [floor, before] = [text("floor").y + 5, text("before").y + 5];
+  // The parameters' name stands right below the axis.
+  const axes = scored.shapes.filter((shape) => shape.kind === "text" && shape.text === "parameters") as { y: number }[];
+  assert.ok(text("BoolQ accuracy").y + 14 <= floor && floor < before && before <= axes[1].y - 37, `${floor} and ${before} in the chart`);
   // 0.60 and 0.45 give the scale, on which the points have their places.
   const yOf = (share: number) => before + ((share - 0.45) / 0.15) * (floor - before);
   const accuracies = scored.shapes.filter((shape) => shape.kind === "marker" && / %/.test(shape.tip)) as { tip: string; y: number }[];
