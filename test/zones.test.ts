@@ -31,6 +31,11 @@ const rules: Rule[] = [
       !under("src/protocol/")(target) && !["typebox", "yaml", "vscode-jsonrpc"].some((name) => isPackage(name, target)) && target !== "node:path",
   },
   {
+    reason: "src/install serves core and extension: of this repository it imports itself and src/protocol",
+    from: under("src/install/"),
+    forbidden: (target) => isLocal(target) && !under("src/install/")(target) && !under("src/protocol/")(target),
+  },
+  {
     reason: "the core runs without VS Code: it never imports the extension, the webview or vscode",
     from: under("src/core/"),
     forbidden: (target) => under("src/extension/")(target) || under("webview/")(target),
@@ -116,6 +121,8 @@ test("every forbidden import is found, in every form", () => {
   const forbidden: [string, string][] = [
     ["src/protocol/a.ts", 'import { x } from "../core/cli.ts";'],
     ["src/protocol/a.ts", 'import { readFile } from "node:fs/promises";'],
+    ["src/install/npmProgram.ts", 'import { findNode } from "../extension/startCore.ts";'],
+    ["src/install/npmProgram.ts", 'import type { Device } from "../core/devices/device.ts";'],
     ["src/core/trainer.ts", 'import type { Panel } from "../extension/panel.ts";'],
     ["src/core/trainer.ts", 'export * from "../../webview/store.ts";'],
     ["src/core/trainer.ts", 'import * as vscode from "vscode";'],
@@ -139,6 +146,7 @@ test("every forbidden import is found, in every form", () => {
 test("allowed imports and quoted code pass", () => {
   const allowed: [string, string][] = [
     ["src/protocol/runConfig.ts", 'import Type from "typebox";\nimport { parseDocument } from "yaml";\nimport Value from "typebox/value";'],
+    ["src/core/devices/tensorflow/engine.ts", 'import { engineIn } from "../../../install/engineFolder.ts";'],
     ["src/core/methods/full.ts", 'import type { Device } from "../devices/device.ts";'],
     ["webview/controls.ts", 'import { provideVSCodeDesignSystem } from "@vscode/webview-ui-toolkit";'],
     ["webview/store.ts", 'import type { RunEvent } from "../src/protocol/events.ts";'],

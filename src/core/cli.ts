@@ -236,7 +236,9 @@ function commandLine(run: Run): Command {
     .action((options: { peer: string | null; methods: string | null; json: boolean }) => run("bench", { ...options, verbose: verbose() }));
   command("doctor", "Say what of this machine is used, what is not, and why.")
     .option("--json", json, false)
-    .action((options: { json: boolean }) => run("doctor", { ...options, verbose: verbose() }));
+    .addOption(new Option("--install <ENGINE>", "install it for this user, instead of looking").choices(["tensorflow"]).default(null))
+    .option("--registry <URL>", "npm package registry it is fetched from, in place of npm's own", (url: string) => url, null)
+    .action((options: { json: boolean; install: "tensorflow" | null; registry: string | null }) => run("doctor", { ...options, verbose: verbose() }));
   command("demo", "Fine-tune the bundled model on bundled data and show everything there is to see.")
     .option("--output <FOLDER>", "folder that holds run folders", ".sparse-tuner/runs")
     .option("--json", "print every event as one JSON line", false)

@@ -28,6 +28,7 @@ export const commands = {
   stopComparison: { icon: "debug-stop", enablement: null },
   doctor: { icon: "pulse", enablement: null },
   installRuntime: { icon: "cloud-download", enablement: null },
+  installTensorflow: { icon: "cloud-download", enablement: null },
   showLog: { icon: "output", enablement: null },
   runDemo: { icon: "rocket", enablement: null },
   duplicateRun: { icon: "copy", enablement: null },
@@ -88,7 +89,7 @@ export const settings = {
   keepRunning: { scope: "window", default: true },
   notifications: { scope: "window", default: "all" },
   modelFolders: { scope: "machine", default: [] },
-  // Empty: asked for when a runtime is installed.
+  // Empty: asked for when a runtime is installed, or TensorFlow without npm.
   registry: { scope: "machine", default: "" },
 } as const satisfies Record<string, { scope: "machine" | "window"; default?: unknown }>;
 export type SettingName = keyof typeof settings;

@@ -6,6 +6,7 @@
 import path from "node:path";
 import * as vscode from "vscode";
 import { runtimeFolder } from "./commands/installRuntime.ts";
+import { engineVariables } from "./commands/installTensorflow.ts";
 import { KnownRuns } from "./commands/knownRuns.ts";
 import { commandHandlers, performAction, registerCommands } from "./commands/register.ts";
 import { ResultDocuments } from "./commands/resultDocuments.ts";
@@ -134,7 +135,7 @@ async function findProgram(context: vscode.ExtensionContext): Promise<CoreProgra
   const workspaceFolders = (vscode.workspace.workspaceFolders ?? []).map(({ uri }) => uri.fsPath);
   const installed = await installedRuntimes(runtimeFolder(context), runtimePackageFor());
   const found = await findNode({ configured: configured || null, workspaceFolders, installed });
-  return coreProgram(found, path.join(context.extensionPath, "dist", "core.js"));
+  return coreProgram(found, path.join(context.extensionPath, "dist", "core.js"), engineVariables(context));
 }
 
 /** Attaches to what is alive here. In Restricted Mode nothing is attached to. */

@@ -165,9 +165,9 @@ export interface CoreProgram {
   passedOver?: readonly string[];
 }
 
-/** The program that a found Node and core.js make. */
-export function coreProgram({ node, kind, passedOver }: FoundNode, core: string): CoreProgram {
-  return { node, core, kind, env: environmentFor(kind), passedOver };
+/** The program that a found Node and core.js make; `variables` are what it shall find besides. */
+export function coreProgram({ node, kind, passedOver }: FoundNode, core: string, variables: Record<string, string> = {}): CoreProgram {
+  return { node, core, kind, env: { ...environmentFor(kind), ...variables }, passedOver };
 }
 
 /** The whole environment a program is started with. */

@@ -7,11 +7,12 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, utimesSync,
 import { open } from "node:fs/promises";
 import path from "node:path";
 import { type TestContext, test } from "node:test";
-import { type InstallOptions, installedRuntimes, installRuntime, type Sink } from "../../src/extension/runtime/installRuntime.ts";
+import { type InstallOptions, installedRuntimes, installRuntime } from "../../src/extension/runtime/installRuntime.ts";
 import { runtimePackageFor, runtimePackages } from "../../src/extension/runtime/runtimePackages.ts";
 import { findNode } from "../../src/extension/startCore.ts";
+import type { Sink } from "../../src/install/verifiedPackage.ts";
 import { temporaryFolder } from "../core/run/smallRuns.ts";
-import { type Entry, fakeNode, integrityOf, packedRuntime, serve } from "./packedRuntime.ts";
+import { type Entry, fakeNode, integrityOf, packedRuntime, serve } from "../support/packedRuntime.ts";
 
 const root = path.resolve(import.meta.dirname, "../..");
 const skip = process.platform === "win32" && "not run: scripts stand for programs";
@@ -111,7 +112,7 @@ test("a wrong hash: nothing is unpacked", async (t) => {
   };
   const integrity = `sha512-${Buffer.alloc(64).toString("base64")}` as const;
   await assert.rejects(installRuntime({ ...options, pinned: { ...options.pinned, integrity }, openSink }), {
-    code: "runtime/wrong-hash",
+    code: "package/wrong-hash",
     message: new RegExp(`127\\.0\\.0\\.1.* is not node-test 24\\.1\\.0: its ${bytes.length} bytes have another hash`),
   });
   assert.deepEqual(opened, ["package.tgz"]);
@@ -139,8 +140,8 @@ test("a connection that is cut, that sends nothing, or that nobody answers ends 
   const mute = await serve(t, () => undefined);
   await assert.rejects(install(mute.registry, 200), { code: "download/unreachable", message: /nothing came/ });
   await assert.rejects(install("http://127.0.0.1:1"), { code: "download/unreachable", message: /ECONNREFUSED/ });
-  await assert.rejects(install("ftp://127.0.0.1"), { code: "runtime/bad-registry" });
-  await assert.rejects(install("no address"), { code: "runtime/bad-registry" });
+  await assert.rejects(install("ftp://127.0.0.1"), { code: "package/bad-registry" });
+  await assert.rejects(install("no address"), { code: "package/bad-registry" });
   assert.deepEqual(left(folder), []);
 });
 
@@ -296,12 +297,12 @@ test("a package that was fetched by hand is checked and installed the same", { s
   const { folder, options, bytes, asked } = await fromRegistry(t);
   const file = path.join(temporaryFolder(t), "node-test.tgz");
   const source = { kind: "file" as const, file };
-  await assert.rejects(installRuntime({ ...options, source }), { code: "runtime/cannot-read", message: /ENOENT/ });
+  await assert.rejects(installRuntime({ ...options, source }), { code: "package/cannot-read", message: /ENOENT/ });
   writeFileSync(file, bytes);
   const node = await installRuntime({ ...options, source });
   assert.equal(readFileSync(node, "utf8"), fakeNode);
   writeFileSync(file, Buffer.concat([bytes, Buffer.from("x")]));
-  await assert.rejects(installRuntime({ ...options, source }), { code: "runtime/wrong-hash", message: /node-test\.tgz is not node-test/ });
+  await assert.rejects(installRuntime({ ...options, source }), { code: "package/wrong-hash", message: /node-test\.tgz is not node-test/ });
   assert.deepEqual(left(folder), ["node-test-24.1.0"], "what is in place stays");
   assert.equal(asked.length, 0);
 });

@@ -169,7 +169,12 @@ export interface BenchOptions extends CommonOptions, JsonOption {
   methods: string | null;
 }
 
-export interface DoctorOptions extends CommonOptions, JsonOption {}
+export interface DoctorOptions extends CommonOptions, JsonOption {
+  /** What is installed instead of looking. */
+  install?: "tensorflow" | null;
+  /** The npm package registry it is fetched from; null: npm's own. */
+  registry?: string | null;
+}
 
 export interface DemoOptions extends CommonOptions, JsonOption {
   /** Folder that holds run folders. */

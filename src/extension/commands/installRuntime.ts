@@ -6,13 +6,14 @@
 import { open } from "node:fs/promises";
 import path from "node:path";
 import * as vscode from "vscode";
+import type { PackageSource } from "../../install/verifiedPackage.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { commandId } from "../contributions.ts";
-import { type InstallProgress, installRuntime, type RuntimeSource } from "../runtime/installRuntime.ts";
-import type { ProxySettings } from "../runtime/proxy.ts";
+import { type InstallProgress, installRuntime } from "../runtime/installRuntime.ts";
 import { type RuntimePackage, runtimePackageFor } from "../runtime/runtimePackages.ts";
 import { nodeProblem } from "../startCore.ts";
 import { formatBytes } from "./format.ts";
+import { askRegistry, proxySettings, setRegistry } from "./packageRegistry.ts";
 import type { Handlers, ShellParts } from "./shellParts.ts";
 import { foundText, missingRuntime, runtimeText } from "./whichRuntime.ts";
 
@@ -63,37 +64,13 @@ async function ask(parts: ShellParts): Promise<RuntimeChoice | null> {
 }
 
 async function download(parts: ShellParts): Promise<string | null> {
-  const registry = vscode.workspace.getConfiguration("sparseTuner").get("registry", "") || (await askRegistry());
-  return registry ? fetchRuntime(parts, registrySource(registry)) : null;
-}
-
-/** Sparse Tuner names no registry of its own; what is answered once stands in the settings. */
-async function askRegistry(): Promise<string | undefined> {
-  const registry = await vscode.window.showInputBox({
-    title: vscode.l10n.t("Install Runtime"),
-    prompt: vscode.l10n.t("Address of the npm package registry to fetch Node.js from. What it sends is checked by its hash."),
-    ignoreFocusOut: true,
-    validateInput: (text) => (/^https?:\/\/\S+$/.test(text.trim()) ? null : vscode.l10n.t("An address that begins with https://")),
-  });
-  if (registry) await vscode.workspace.getConfiguration("sparseTuner").update("registry", registry.trim(), vscode.ConfigurationTarget.Global);
-  return registry?.trim();
-}
-
-/** The registry, through the proxy as it is set. */
-function registrySource(registry: string): RuntimeSource {
-  const http = vscode.workspace.getConfiguration("http");
-  const proxy: ProxySettings = {
-    proxy: http.get("proxy", ""),
-    off: http.get("proxySupport") === "off",
-    noProxy: http.get<string[]>("noProxy", []),
-    authorization: http.get<string | null>("proxyAuthorization", null),
-    strictSSL: http.get("proxyStrictSSL", true),
-  };
-  return { kind: "registry", registry, proxy };
+  const prompt = vscode.l10n.t("Address of the npm package registry to fetch Node.js from. What it sends is checked by its hash.");
+  const registry = setRegistry() || (await askRegistry(vscode.l10n.t("Install Runtime"), prompt));
+  return registry ? fetchRuntime(parts, { kind: "registry", registry, proxy: proxySettings() }) : null;
 }
 
 /** Installs in a notification with Cancel. Null on a platform that no package is built for. */
-async function fetchRuntime({ context, log }: ShellParts, source: RuntimeSource): Promise<string | null> {
+async function fetchRuntime({ context, log }: ShellParts, source: PackageSource): Promise<string | null> {
   const pinned = runtimePackageFor();
   if (!pinned) return null;
   const title = vscode.l10n.t("Installing Node.js {0}", pinned.version);

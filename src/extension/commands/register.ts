@@ -14,6 +14,7 @@ import { demoCommand } from "./demo.ts";
 import { doctorCommand } from "./doctor.ts";
 import { inspectCommands } from "./inspect.ts";
 import { installRuntimeCommand } from "./installRuntime.ts";
+import { installTensorflowCommand } from "./installTensorflow.ts";
 import { logAndReport } from "./logAndReport.ts";
 import { newRunCommand } from "./newRun.ts";
 import { planMemoryCommand } from "./planMemory.ts";
@@ -38,6 +39,7 @@ export function commandHandlers(parts: ShellParts, refresh: () => Promise<void>)
     ...compareCommands(parts),
     ...doctorCommand(parts),
     ...installRuntimeCommand(parts, refresh),
+    ...installTensorflowCommand(parts, refresh),
     ...logAndReport(parts),
     ...demoCommand(parts),
     refreshViews: refresh,

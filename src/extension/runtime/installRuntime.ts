@@ -3,29 +3,24 @@
  * one rename. Plain Node: neither npm nor a shell, no VS Code.
  * The rules to keep: nothing is unpacked whose hash is not the compiled one; what was not finished leaves nothing behind; what is in place was tried here.
  */
-import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { mkdir, mkdtemp, open, readdir, rename, rm, stat, statfs } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rename, rm, stat, statfs } from "node:fs/promises";
 import path from "node:path";
 import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
+import { ArchiveError, extractFile } from "../../install/tarFile.ts";
+import { fetchPackage, openFile, type PackageSource, type Sink } from "../../install/verifiedPackage.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { answerProblem } from "../startCore.ts";
-import { download, shown } from "./download.ts";
-import type { ProxySettings } from "./proxy.ts";
-import { packageAddress, type RuntimePackage } from "./runtimePackages.ts";
-import { ArchiveError, extractFile } from "./tarFile.ts";
+import type { RuntimePackage } from "./runtimePackages.ts";
 
-/** The largest package has 55 MB and a program of 130 MB. */
-const maxPackageBytes = 256 << 20;
+/** The largest program has 130 MB. */
 const maxProgramBytes = 512 << 20;
 const neededBytes = 200 << 20;
 /** A fresh program is read by virus scanners before it runs for the first time. */
 const tryMs = 60_000;
 /** An installation does not take so long: what is older was left behind by a process that was killed. */
 const staleMs = 24 * 3600_000;
-
-export type RuntimeSource = { kind: "registry"; registry: string; proxy: ProxySettings; idleMs?: number } | { kind: "file"; file: string };
 
 export interface InstallProgress {
   phase: "download" | "unpack" | "try";
@@ -34,18 +29,11 @@ export interface InstallProgress {
   totalBytes: number | null;
 }
 
-/** A file that is being written. `finish` has it on the disk. */
-export interface Sink {
-  write(piece: Buffer): Promise<void>;
-  finish(): Promise<void>;
-  close(): Promise<void>;
-}
-
 export interface InstallOptions {
   /** Where runtimes are kept; made when it is missing. */
   folder: string;
   pinned: RuntimePackage;
-  source: RuntimeSource;
+  source: PackageSource;
   signal: AbortSignal;
   onProgress?(progress: InstallProgress): void;
   /** How files are written; tests put a full disk here. */
@@ -98,7 +86,7 @@ async function install(options: InstallOptions): Promise<string> {
     await refuseFullDisk(folder);
     staging = await mkdtemp(path.join(folder, ".installing-"));
     const packed = path.join(staging, "package.tgz");
-    await fetchPackage(packed, options);
+    await fetchPackage(packed, { ...options, onProgress: (doneBytes, totalBytes) => onProgress?.({ phase: "download", doneBytes, totalBytes }) });
     const fresh = path.join(staging, "fresh");
     await mkdir(fresh);
     const program = path.join(fresh, path.posix.basename(pinned.program));
@@ -127,67 +115,6 @@ async function removeStale(folder: string): Promise<void> {
 async function refuseFullDisk(folder: string): Promise<void> {
   const room = await statfs(folder).catch(() => null);
   if (room && room.bavail * room.bsize < neededBytes) throw diskFull(folder);
-}
-
-/** Writes the package and compares its hash. */
-async function fetchPackage(packed: string, { pinned, source, signal, onProgress, openSink = openFile }: InstallOptions): Promise<void> {
-  const { totalBytes, pieces } = await packageOf(source, pinned, signal);
-  const hash = createHash("sha512");
-  let doneBytes = 0;
-  const sink = await openSink(packed, 0o600);
-  try {
-    onProgress?.({ phase: "download", doneBytes, totalBytes });
-    for await (const piece of pieces) {
-      signal.throwIfAborted();
-      hash.update(piece);
-      await sink.write(piece);
-      doneBytes += piece.length;
-      onProgress?.({ phase: "download", doneBytes, totalBytes });
-    }
-    await sink.finish();
-  } finally {
-    await sink.close();
-  }
-  if (`sha512-${hash.digest("base64")}` === pinned.integrity) return;
-  const from = source.kind === "file" ? source.file : shown(addressOf(source.registry, pinned));
-  throw new UserError(
-    "runtime/wrong-hash",
-    `${from} is not ${pinned.name} ${pinned.version}: its ${doneBytes} bytes have another hash. Nothing was unpacked.`,
-    source.kind === "file"
-      ? "Choose the package of that name and version."
-      : "Correct the setting sparseTuner.registry, or look at what the proxy does.",
-    { badInput: false },
-  );
-}
-
-async function packageOf(source: RuntimeSource, pinned: RuntimePackage, signal: AbortSignal) {
-  if (source.kind === "registry")
-    return download(addressOf(source.registry, pinned), { proxy: source.proxy, idleMs: source.idleMs, signal, maxBytes: maxPackageBytes });
-  const { size } = await stat(source.file).catch((error: Error) => Promise.reject(unreadable(source.file, error)));
-  if (size > maxPackageBytes) throw unreadable(source.file, new Error(`it has ${size} bytes`));
-  return { totalBytes: size, pieces: readPieces(source.file) };
-}
-
-async function* readPieces(file: string): AsyncGenerator<Buffer> {
-  try {
-    yield* createReadStream(file, { highWaterMark: 1 << 18 });
-  } catch (error) {
-    throw unreadable(file, error as Error);
-  }
-}
-
-function unreadable(file: string, { message }: Error): UserError {
-  return new UserError("runtime/cannot-read", `${file} cannot be read: ${message}.`, "Choose another file.", { badInput: false });
-}
-
-function addressOf(registry: string, pinned: RuntimePackage): URL {
-  const address = URL.canParse(registry) ? packageAddress(registry, pinned) : null;
-  if (address && ["http:", "https:"].includes(address.protocol)) return address;
-  throw new UserError(
-    "runtime/bad-registry",
-    "The address of the package registry is no http or https address.",
-    "Correct the setting sparseTuner.registry.",
-  );
 }
 
 /** Takes the program out of the package; a package is a folder `package` in a tar archive. */
@@ -249,21 +176,6 @@ async function putInPlace(fresh: string, staging: string, { folder, pinned }: In
     if (name.startsWith(`${pinned.name}-`) && name !== path.basename(place))
       await rm(path.join(folder, name), { recursive: true, force: true }).catch(() => undefined);
   return program;
-}
-
-async function openFile(file: string, mode: number): Promise<Sink> {
-  const handle = await open(file, "wx", mode);
-  return {
-    async write(piece) {
-      for (let at = 0; at < piece.length; ) at += (await handle.write(piece, at)).bytesWritten;
-    },
-    async finish() {
-      // The mode at creation is what the umask leaves of it.
-      await handle.chmod(mode);
-      await handle.sync();
-    },
-    close: () => handle.close(),
-  };
 }
 
 function diskFull(folder: string): UserError {

@@ -2,12 +2,9 @@
  * Which package of the registry holds the Node that may be installed on a platform: names, versions and hashes, compiled in. Plain data.
  * The rule to keep: it says what package-lock.json says, which a test compares; nothing that a registry answers can change it.
  */
+import type { PinnedPackage } from "../../install/verifiedPackage.ts";
 
-export interface RuntimePackage {
-  name: string;
-  version: string;
-  /** Of the packed file, as npm writes it: `sha512-` and base64. */
-  integrity: `sha512-${string}`;
+export interface RuntimePackage extends PinnedPackage {
   /** The program in the package; nothing else of it is unpacked. */
   program: "bin/node" | "bin/node.exe";
 }
@@ -50,9 +47,4 @@ export const runtimePackages = {
 export function runtimePackageFor(platform: string = process.platform, arch: string = process.arch): RuntimePackage | null {
   const packages: Record<string, RuntimePackage | undefined> = runtimePackages;
   return packages[`${platform}-${arch}`] ?? null;
-}
-
-/** Where a registry keeps the packed file. Throws a TypeError where the address is none. */
-export function packageAddress(registry: string, { name, version }: RuntimePackage): URL {
-  return new URL(`${name}/-/${name}-${version}.tgz`, registry.endsWith("/") ? registry : `${registry}/`);
 }

@@ -4,8 +4,10 @@
  * reads it once.
  */
 import { createRequire } from "node:module";
+import os from "node:os";
 import path from "node:path";
 import type * as TF from "@tensorflow/tfjs-core";
+import { engineFolderVariable, engineIn, userEngineFolder } from "../../../install/engineFolder.ts";
 import { UserError } from "../../../protocol/userError.ts";
 
 /** The functions of tfjs-core, whoever brings them. */
@@ -22,9 +24,6 @@ export interface Engine {
   /** Elements of its largest tensor. */
   largestElements: number;
 }
-
-/** Folder whose node_modules holds an installed TensorFlow engine. */
-export const engineFolderVariable = "SPARSE_TUNER_TENSORFLOW";
 
 const packages = ["@tensorflow/tfjs-node-gpu", "@tensorflow/tfjs-node"];
 
@@ -53,11 +52,11 @@ interface Found {
   require: NodeJS.Require;
 }
 
-/** Looks in the folder that the environment names, then beside the product. */
+/** Looks in the folder that the environment names, or else the command line has installed into, then beside the product. */
 function findPackage(name: string): Found | null {
-  const folder = process.env[engineFolderVariable];
-  const places = [...(folder ? [path.join(path.resolve(folder), "package.json")] : []), import.meta.url];
-  for (const place of places) {
+  const { platform, env } = process;
+  const folder = env[engineFolderVariable] || engineIn(userEngineFolder({ platform, env, home: os.homedir() }));
+  for (const place of [path.join(path.resolve(folder), "package.json"), import.meta.url]) {
     const require = createRequire(place);
     try {
       return { folder: path.dirname(require.resolve(`${name}/package.json`)), require };

@@ -9,8 +9,8 @@ import os from "node:os";
 import path from "node:path";
 import { after, beforeEach, test } from "node:test";
 import { openDevice } from "../../../../src/core/devices/open.ts";
-import { engineFolderVariable } from "../../../../src/core/devices/tensorflow/engine.ts";
 import { UnsupportedError } from "../../../../src/core/devices/unsupported.ts";
+import { engineFolderVariable } from "../../../../src/install/engineFolder.ts";
 import { allCases } from "../../../conformance/cases/all.ts";
 
 const folder = mkdtempSync(path.join(os.tmpdir(), "sparse-tuner-engines-"));

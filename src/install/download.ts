@@ -4,7 +4,7 @@
  */
 import http, { type IncomingMessage } from "node:http";
 import https from "node:https";
-import { UserError } from "../../protocol/userError.ts";
+import { UserError } from "../protocol/userError.ts";
 import { type ProxySettings, proxyFor, tunnelAgent } from "./proxy.ts";
 
 export interface DownloadOptions {
@@ -16,6 +16,7 @@ export interface DownloadOptions {
 }
 
 const maxRedirects = 5;
+const wrongRegistry = "Correct the registry's address: the setting sparseTuner.registry, or --registry.";
 
 /** The pieces of a file, and how many bytes it will have where the server says so. Throws UserError. */
 export async function download(from: URL, options: DownloadOptions): Promise<{ totalBytes: number | null; pieces: AsyncGenerator<Buffer> }> {
@@ -110,19 +111,19 @@ function unreachable(url: URL, proxy: URL | null, error: unknown): UserError {
   return new UserError(
     "download/unreachable",
     `${shown(url)} cannot be reached${through}: ${reasonOf(error)}.`,
-    "Connect to a network, or correct the settings sparseTuner.registry and http.proxy.",
+    "Connect to a network, or correct the registry's address and the proxy (the settings sparseTuner.registry and http.proxy, or --registry and HTTPS_PROXY).",
     { badInput: false, cause: error },
   );
 }
 
 function refused(url: URL, how: string): UserError {
-  return new UserError("download/refused", `${shown(url)} does not give the file: ${how}.`, "Correct the setting sparseTuner.registry.", {
+  return new UserError("download/refused", `${shown(url)} does not give the file: ${how}.`, wrongRegistry, {
     badInput: false,
   });
 }
 
 function tooLarge(url: URL, maxBytes: number): UserError {
-  return new UserError("download/too-large", `${shown(url)} sends more than ${maxBytes} bytes.`, "Correct the setting sparseTuner.registry.", {
+  return new UserError("download/too-large", `${shown(url)} sends more than ${maxBytes} bytes.`, wrongRegistry, {
     badInput: false,
   });
 }

@@ -8,7 +8,7 @@ import https from "node:https";
 import net from "node:net";
 import type { Duplex } from "node:stream";
 import tls from "node:tls";
-import { UserError } from "../../protocol/userError.ts";
+import { UserError } from "../protocol/userError.ts";
 
 /** What the editor is set to, beside the environment. */
 export interface ProxySettings {
@@ -43,6 +43,16 @@ export function proxyFor(url: URL, { proxy = "", off = false, noProxy = [], env 
     `The proxy ${parsed ? `${parsed.protocol}//${parsed.host}` : "that is set"} is no http or https address.`,
     "Correct the setting http.proxy or the variable HTTPS_PROXY.",
   );
+}
+
+/** The settings as the environment's variables, for programs that read those; what is not set there stays as it is. */
+export function proxyVariables({ proxy = "", off = false, noProxy = [] }: ProxySettings): Record<string, string> {
+  const set = (names: readonly string[], value: string) => names.flatMap((name) => [name, name.toLowerCase()].map((key) => [key, value]));
+  const proxies = ["HTTPS_PROXY", "HTTP_PROXY"];
+  if (off) return Object.fromEntries(set([...proxies, "ALL_PROXY"], ""));
+  if (!proxy) return {};
+  const address = proxy.includes("://") ? proxy : `http://${proxy}`;
+  return Object.fromEntries([...set(proxies, address), ...(noProxy.length > 0 ? set(["NO_PROXY"], noProxy.join(",")) : [])]);
 }
 
 function isLoopback(hostname: string): boolean {

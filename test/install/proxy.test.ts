@@ -9,10 +9,10 @@ import https from "node:https";
 import net, { type AddressInfo } from "node:net";
 import path from "node:path";
 import { type TestContext, test } from "node:test";
-import { download } from "../../src/extension/runtime/download.ts";
-import { type ProxySettings, proxyFor } from "../../src/extension/runtime/proxy.ts";
+import { download } from "../../src/install/download.ts";
+import { type ProxySettings, proxyFor } from "../../src/install/proxy.ts";
 import { temporaryFolder } from "../core/run/smallRuns.ts";
-import { serve } from "./packedRuntime.ts";
+import { serve } from "../support/packedRuntime.ts";
 
 const chosen = (url: string, settings: ProxySettings) => proxyFor(new URL(url), { env: {}, ...settings })?.href ?? null;
 

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { ArchiveError, extractFile } from "../../src/extension/runtime/tarFile.ts";
-import { tar, tarEntry } from "./packedRuntime.ts";
+import { ArchiveError, extractFile } from "../../src/install/tarFile.ts";
+import { tar, tarEntry } from "../support/packedRuntime.ts";
 
 /** An archive in pieces; `read` counts those that were asked for. */
 function inPieces(bytes: Buffer, pieceBytes: number) {

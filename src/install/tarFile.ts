@@ -1,5 +1,5 @@
 /**
- * Takes one file out of a tar archive that comes piece by piece: ustar with the long names of GNU and pax. Plain Node.
+ * Takes one file, or a package's files, out of a tar archive that comes piece by piece: ustar with the long names of GNU and pax. Plain Node.
  * The rule to keep: the archive decides nothing but bytes. Where they are written is the caller's choice; names, links, owners and modes of the archive lead
  * to no file, and sizes are limits to be kept, not memory to be taken.
  */
@@ -44,6 +44,39 @@ export async function extractFile(
   } finally {
     await bytes.close();
   }
+}
+
+/**
+ * Hands every regular file of a packed package to `write`, by the parts of its name without the archive's first folder, as npm leaves it out; folders and links
+ * are passed over. Throws ArchiveError when a name leads out of the package, when all of it is larger than `maxBytes`, ends too early or is no archive.
+ */
+export async function extractPackage(
+  archive: AsyncIterable<Buffer>,
+  maxBytes: number,
+  write: (name: readonly string[], content: Buffer) => Promise<void>,
+): Promise<void> {
+  const bytes = new PieceReader(archive);
+  let total = 0;
+  try {
+    for (let entry = await nextEntry(bytes); entry !== null; entry = await nextEntry(bytes)) {
+      total += entry.size;
+      if (total > maxBytes) throw new ArchiveError(`it has more than ${maxBytes} bytes`);
+      const pieces: Buffer[] = [];
+      await bytes.take(entry.size, async (piece) => void pieces.push(piece));
+      await bytes.take((blockBytes - (entry.size % blockBytes)) % blockBytes, async () => undefined);
+      if (entry.type === "0") await write(insideParts(entry.name), Buffer.concat(pieces));
+    }
+  } finally {
+    await bytes.close();
+  }
+}
+
+/** The parts of a file's name below the archive's first folder. What another system would read as a way out is one here too. */
+function insideParts(name: string): string[] {
+  const [first, ...parts] = name.split("/").filter((part) => part !== "" && part !== ".");
+  if (name.startsWith("/") || parts.length === 0 || [first, ...parts].some((part) => part === ".." || /[\\:\0]/.test(part)))
+    throw new ArchiveError("a name in it leads out of the package");
+  return parts;
 }
 
 /** The next file, folder or link with its full name; null at the end of the archive. */
