@@ -20,7 +20,7 @@ export async function changeThatFits(config: RunConfig, freeBytes: number, peakO
     const peakBytes = await peakOf({ ...config, train });
     if (peakBytes <= freeBytes) return `Set ${settings}: the run is then planned to need ${formatBytes(peakBytes)}.`;
   }
-  return "No batch size, sequence length or precision fits: use a smaller model, fewer trained parameters, or device: cpu.";
+  return "No batch size, sequence length or precision fits: use a smaller model or fewer trained parameters.";
 }
 
 /** From cheap to dear: time for recomputation, smaller micro-batches of the same update, then what changes the training itself. */

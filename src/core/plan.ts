@@ -11,6 +11,7 @@ import { adapterOf } from "./adapterShapes.ts";
 import type { Batch } from "./data/batch.ts";
 import type { Device } from "./devices/device.ts";
 import { openMetaDevice } from "./devices/meta.ts";
+import type { PlannedDevice } from "./devices/open.ts";
 import { attachAdapter } from "./methods/adapters.ts";
 import { Frozen } from "./methods/frozen.ts";
 import { FullFineTuning } from "./methods/full.ts";
@@ -38,12 +39,6 @@ export interface MemoryPlan {
   /** False before the selection is known: then the plan is the worst case. */
   exact: boolean;
   fullFineTuning: { peakBytes: number; bytesByClass: BytesByClass; bytesPerParameter: number };
-}
-
-/** Fixed memory of the device that will run it, which the ledger counts from the start. */
-export interface PlannedDevice {
-  workspaceBytes: number;
-  description: string;
 }
 
 /**

@@ -4,8 +4,8 @@
  */
 import { createHash } from "node:crypto";
 import { readdir, rm, stat } from "node:fs/promises";
-import os from "node:os";
 import path from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import type { RunConfig } from "../protocol/runConfig.ts";
 import { parseSelection, type Selection } from "../protocol/selection.ts";
 import { UserError } from "../protocol/userError.ts";
@@ -14,9 +14,9 @@ import { checkpointBytesOf, restoreCheckpoint } from "./checkpointing.ts";
 import { checkSequenceLength, type LoadedData, loadData } from "./data/loadData.ts";
 import { BatchSource, evaluationBatches } from "./data/packing.ts";
 import { openTokenizer, type Tokenizer } from "./data/tokenizer.ts";
-import { type MachineCards, mostFree, readMachineCards } from "./devices/cardMonitor/machineCards.ts";
-import type { Device } from "./devices/device.ts";
-import { openDevice, plannedDevice } from "./devices/open.ts";
+import { memoryOf } from "./deviceMemory.ts";
+import { bytesPerElement, type Device } from "./devices/device.ts";
+import { type MemoryPlace, openDevice, type PlannedDevice, plannedDevice } from "./devices/open.ts";
 import { type Checkpoint, checkpointsFolder } from "./files/checkpoint.ts";
 import { freeBytes } from "./files/durableFile.ts";
 import { hashFile } from "./files/fileHash.ts";
@@ -97,7 +97,7 @@ export async function checkMethod(config: RunConfig, model: ModelConfig): Promis
 
 /** Refuses what would run out of disk or memory on the way. */
 async function checkResources(checked: CheckedRun, runFolder: string): Promise<void> {
-  const { config, base, smt, plan } = checked;
+  const { config, base, smt } = checked;
   const oneBytes = checkpointBytesOf(base.config, smt, checked.selection, adapterOf(config.method));
   const warmedBytes = hasWarmedBase(config) ? [...base.tensors.values()].reduce((sum, { bytes }) => sum + bytes, 0) : 0;
   const neededBytes = oneBytes * (config.checkpoint.keep + 1) + warmedBytes;
@@ -109,30 +109,18 @@ async function checkResources(checked: CheckedRun, runFolder: string): Promise<v
       `${runFolder}: ${config.checkpoint.keep} checkpoints and one being written need ${formatBytes(neededBytes)}${warmedBytes > 0 ? ", the model after its warm-up included" : ""}; ${formatBytes(hadBytes)} can be had.`,
       "Free space, set output to another disk, or lower checkpoint.keep.",
     );
-  if (plannedDevice(config.device, config.threads).description.startsWith("webgpu")) {
-    const cards = await readMachineCards();
-    if (mostFree(cards.cards)) return checkCardMemory(checked, cards);
-  }
-  if (plan.peakBytes > os.totalmem())
-    throw new UserError(
-      "run/memory-too-small",
-      `The run is planned to need ${formatBytes(plan.peakBytes)} of memory; this machine has ${formatBytes(os.totalmem())}.`,
-      cheapestChange(config),
-    );
+  await checkMemory(checked, plannedDevice(config.device, config.threads).place);
 }
 
-/** Refuses what no card of this machine has free, with the change that would fit. What drivers do not tell is not refused for. */
-async function checkCardMemory({ config, base, selection, pruned, plan }: CheckedRun, { cards }: MachineCards): Promise<void> {
-  const most = mostFree(cards);
-  if (!most || plan.peakBytes <= most.freeBytes) return;
-  const device = plannedDevice(config.device, config.threads);
-  const peakOf = async (changed: RunConfig) => (await planMemory(changed, base.config, selection, device, { pruned })).peakBytes;
-  const { freeBytes, card } = most;
-  throw new UserError(
-    "run/memory-too-small",
-    `The run is planned to need ${formatBytes(plan.peakBytes)} of the graphics card's memory; ${card.name} has ${formatBytes(freeBytes)} free of ${formatBytes(card.totalBytes ?? 0)} (${card.source}).`,
-    `${await changeThatFits(config, freeBytes, peakOf)} Or end what else uses the card.`,
-  );
+/** Refuses a run that the memory of its device has no room for, with the change that would fit. What drivers do not tell is not refused for. */
+async function checkMemory({ config, base, selection, pruned, plan }: CheckedRun, place: MemoryPlace | undefined): Promise<void> {
+  const { kind, mostBytes, text } = await memoryOf(place);
+  if (plan.peakBytes <= mostBytes) return;
+  const planned = plannedDevice(config.device, config.threads);
+  const peakOf = async (changed: RunConfig) => (await planMemory(changed, base.config, selection, planned, { pruned })).peakBytes;
+  const more = { card: " Or use device: cpu, or end what else uses the card.", engine: " Or use device: cpu.", machine: "" }[kind];
+  const action = `${await changeThatFits(config, mostBytes, peakOf)}${more}`;
+  throw new UserError("run/memory-too-small", `The run is planned to need ${formatBytes(plan.peakBytes)} ${text}.`, action);
 }
 
 /** Bytes of the files in a folder and its folders; 0 when there is none. */
@@ -143,19 +131,23 @@ async function bytesUnder(folder: string): Promise<number> {
 }
 
 /** What to change in a run file whose plan is more than the memory there is. */
-export function cheapestChange(config: RunConfig): string {
+export function cheapestChange(config: RunConfig, { elementBytes = bytesPerElement }: PlannedDevice): string {
   if (config.train.recompute === "none") return "Set train.recompute to layer, or lower train.batchSize or train.sequenceLength.";
   if (config.train.batchSize > 1) return "Lower train.batchSize and raise train.gradientAccumulation as much.";
-  return config.train.precision === "f32" ? "Set train.precision to bf16." : "Lower train.sequenceLength, or use a smaller model.";
+  return config.train.precision === "f32" && elementBytes.bf16 < elementBytes.f32
+    ? "Set train.precision to bf16."
+    : "Lower train.sequenceLength, or use a smaller model.";
 }
 
 /** Opens the device, loads the weights, and brings the run to where the checkpoint left it (or to its start). Throws UserError. */
 export async function openRun(checked: CheckedRun, runFolder: string, checkpoint: Checkpoint | null, emit: Emit): Promise<Run> {
   await checkResources(checked, runFolder);
   const base = await currentBase(checked, runFolder, checkpoint);
-  const { device, reasons } = await openDevice(checked.config.device, checked.config.threads);
+  const { device, reasons, place } = await openDevice(checked.config.device, checked.config.threads);
   try {
     for (const reason of reasons) emit({ kind: "notice", code: "device/fallback", message: reason });
+    // What is installed may have turned out not to work, or not on a card.
+    if (place && !isDeepStrictEqual(place, plannedDevice(checked.config.device, checked.config.threads).place)) await checkMemory(checked, place);
     return await openOn(device, base, checked, runFolder, checkpoint, emit);
   } catch (error) {
     device.close();

@@ -1,9 +1,9 @@
 /** `sparse-tuner plan`, and the service's: the memory a run will take, from the run file and the model's config.json alone. */
-import os from "node:os";
 import { parseRunFile, type RunConfig } from "../../protocol/runConfig.ts";
 import type { Selection } from "../../protocol/selection.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { adapterOf } from "../adapterShapes.ts";
+import { memoryOf } from "../deviceMemory.ts";
 import { sizeOf } from "../devices/device.ts";
 import { plannedDevice } from "../devices/open.ts";
 import { openModelConfig, openModelFolder } from "../files/modelFolder.ts";
@@ -45,7 +45,7 @@ export async function planRun(config: RunConfig): Promise<PlannedRun> {
   const memory = await planMemory(config, model, selection, planned, { pruned: isPruned(zeros) });
   const adapter = adapterOf(config.method);
   const warning = zerosWarning(config.method, zeros);
-  const availableBytes = os.freemem();
+  const { freeBytes: availableBytes } = await memoryOf(planned.place);
   const fits = memory.peakBytes <= availableBytes;
   const totalParameters = [...weightShapes(model).values()].reduce((sum, shape) => sum + sizeOf(shape), 0);
   return {
@@ -53,7 +53,7 @@ export async function planRun(config: RunConfig): Promise<PlannedRun> {
     device: planned.description,
     availableBytes,
     fits,
-    cheapestChange: fits ? null : cheapestChange(config),
+    cheapestChange: fits ? null : cheapestChange(config, planned),
     trainableParameters: smt ? trainableParameters(smt, selection, model) : adapter ? adapterParameters(adapter, model) : totalParameters,
     totalParameters,
     warnings: warning ? [warning] : [],

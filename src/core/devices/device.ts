@@ -19,8 +19,11 @@ import type { MemoryLedger } from "./memoryLedger.ts";
 /** What a tensor's elements are stored as. `i32` holds token ids, targets and positions; no arithmetic is done on it. */
 export type DType = "f32" | "bf16" | "i32";
 
-/** Bytes of one element. */
-export const bytesPerElement: Record<DType, number> = { f32: 4, bf16: 2, i32: 4 };
+/** Bytes of one element, by what it is stored as. */
+export type ElementBytes = Readonly<Record<DType, number>>;
+
+/** On a device that has each type. */
+export const bytesPerElement: ElementBytes = { f32: 4, bf16: 2, i32: 4 };
 
 /** A handle to a row-major tensor on a device. Matrices are (rows, columns); ops read a 1-D tensor as one row. */
 export interface Tensor {
@@ -34,9 +37,9 @@ export function sizeOf(shape: readonly number[]): number {
   return shape.reduce((product, n) => product * n, 1);
 }
 
-/** Bytes a tensor of this shape and dtype occupies. */
-export function bytesOf(shape: readonly number[], dtype: DType): number {
-  return sizeOf(shape) * bytesPerElement[dtype];
+/** Bytes a tensor of this shape and dtype occupies; `elementBytes` is the device's, where it has not each type. */
+export function bytesOf(shape: readonly number[], dtype: DType, elementBytes: ElementBytes = bytesPerElement): number {
+  return sizeOf(shape) * elementBytes[dtype];
 }
 
 /** How the bytes of a file store a floating-point number. */

@@ -1,8 +1,10 @@
 /**
  * Counts the bytes a device holds, by class, and remembers the peak. Every allocation of every device passes here, `meta`'s too,
  * so that a plan and a measured peak are the same sum. It does not allocate and it knows no tensor.
+ * The rule to keep: an element counts what it occupies on that device, which is not what its type says on every one.
  */
 import { type BytesByClass, type MemoryClass, memoryClasses } from "../../protocol/memory.ts";
+import { bytesPerElement, type ElementBytes } from "./device.ts";
 
 /** The most bytes held at once since some moment, and what they served then. */
 export interface MemoryPeak {
@@ -11,10 +13,16 @@ export interface MemoryPeak {
 }
 
 export class MemoryLedger {
+  /** What an element occupies on the device. */
+  readonly elementBytes: ElementBytes;
   readonly #bytes = emptyBytes();
   #live = 0;
   #peak: MemoryPeak = { bytes: 0, bytesByClass: emptyBytes() };
   readonly #watched: { peak: MemoryPeak }[] = [];
+
+  constructor(elementBytes: ElementBytes = bytesPerElement) {
+    this.elementBytes = elementBytes;
+  }
 
   add(memoryClass: MemoryClass, bytes: number): void {
     this.#bytes[memoryClass] += bytes;

@@ -18,6 +18,7 @@ import type {
   Device,
   DropoutOptions,
   DType,
+  ElementBytes,
   FileDType,
   GroupQuantization,
   MatmulOptions,
@@ -35,6 +36,8 @@ export interface MetaDeviceOptions {
   workspaceBytes: number;
   /** What the plan is for, e.g. the planned device's description. */
   description: string;
+  /** What an element occupies on the planned device, where it has not each type. */
+  elementBytes?: ElementBytes;
 }
 
 export function openMetaDevice(options: MetaDeviceOptions): Device {
@@ -44,13 +47,15 @@ export function openMetaDevice(options: MetaDeviceOptions): Device {
 class MetaDevice implements Device {
   readonly name = "meta";
   readonly description: string;
-  readonly ledger = new MemoryLedger();
+  readonly ledger: MemoryLedger;
   readonly #workspaceBytes: number;
-  readonly #tensors = new HostTensors<null>(this.ledger, { create: () => null, view: () => null, release: () => {} });
+  readonly #tensors: HostTensors<null>;
 
   constructor(options: MetaDeviceOptions) {
     this.description = options.description;
     this.#workspaceBytes = options.workspaceBytes;
+    this.ledger = new MemoryLedger(options.elementBytes);
+    this.#tensors = new HostTensors<null>(this.ledger, { create: () => null, view: () => null, release: () => {} });
     this.ledger.add("workspace", options.workspaceBytes);
   }
 

@@ -40,6 +40,7 @@ export interface Overrides {
   train?: object;
   evaluate?: object;
   checkpoint?: object;
+  device?: RunConfig["device"];
   threads?: number;
   output?: string;
 }
@@ -57,6 +58,7 @@ export function writeRunFile(folder: string, overrides: Overrides = {}): string 
     train: { steps: 12, batchSize: 2, sequenceLength: 48, learningRate: 3e-3, learningRateWarmupSteps: 2, precision: "bf16", ...overrides.train },
     evaluate: { every: 4, ...overrides.evaluate },
     checkpoint: { every: 3, keep: 2, ...overrides.checkpoint },
+    device: overrides.device ?? "auto",
     threads: overrides.threads ?? 1,
     output: overrides.output ?? "runs",
   };

@@ -30,9 +30,12 @@ export const usualTimes: MonitorTimes = { everyMs: 1000, askMs, silentMs: 5000, 
 const maxDeaths = 4;
 const deathWindowMs = 600_000;
 
+/** TensorFlow computes on the processor too, and says where. */
+const onTensorflowCard = /^tensorflow\b.*on the graphics card/;
+
 /** Whether a device, told by its description, computes on a card that is worth a look. */
 export function hasCardToWatch(device: string): boolean {
-  return Boolean(process.env[toolVariable]) || !/^cpu\b/.test(device);
+  return Boolean(process.env[toolVariable]) || /^webgpu\b/.test(device) || onTensorflowCard.test(device);
 }
 
 export class CardMonitor {
@@ -72,7 +75,7 @@ export class CardMonitor {
   }
 
   async #watch(signal: AbortSignal): Promise<void> {
-    if (process.env[toolVariable] || /nvidia/i.test(this.#device) || /^tensorflow\b.*gpu/i.test(this.#device)) return this.#watchNvidia(signal);
+    if (process.env[toolVariable] || /nvidia/i.test(this.#device) || onTensorflowCard.test(this.#device)) return this.#watchNvidia(signal);
     if (process.platform === "darwin") return this.#poll(signal, async () => unifiedMemory(process.memoryUsage.rss()));
     if (/\bamd\b/i.test(this.#device) && process.platform === "linux")
       return this.#poll(signal, async () => (await readAmdCards())[0] ?? "The amdgpu driver tells no figures under /sys/class/drm.");

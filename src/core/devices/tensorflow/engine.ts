@@ -17,15 +17,27 @@ export interface Engine {
   tf: Tf;
   /** For people. */
   title: string;
+  /** Whether it computes on a graphics card. */
+  onCard: boolean;
   /** WebAssembly multiplies transposed operands with a slow loop, so they are transposed first; libtensorflow reads them in place. */
   transposes: "explicit" | "flags";
-  /** All it can hold, where that is known. */
+  /** What its addresses reach. */
   memoryBytes: number;
   /** Elements of its largest tensor. */
   largestElements: number;
 }
 
-const packages = ["@tensorflow/tfjs-node-gpu", "@tensorflow/tfjs-node"];
+/** What the addresses of WebAssembly reach. */
+export const wasmMemoryBytes = 2 ** 32 - 2 ** 16;
+
+const gpuPackage = "@tensorflow/tfjs-node-gpu";
+const packages = [gpuPackage, "@tensorflow/tfjs-node"];
+
+/** What would be opened as far as can be told without loading it, which takes memory of a card: it may turn out not to work. */
+export function installedEngine(): { name: string; forCard: boolean } | null {
+  const name = packages.find((candidate) => findPackage(candidate) !== null);
+  return name ? { name, forCard: name === gpuPackage } : null;
+}
 
 /** Opens the first of them that works; `reasons` says why not the others. */
 export async function openEngine(): Promise<{ engine: Engine; reasons: string[] }> {
@@ -73,10 +85,11 @@ async function openBinding(name: string, { require }: Found): Promise<Engine> {
   await tf.ready();
   if (tf.getBackend() !== "tensorflow") throw new Error(`it computes on ${tf.getBackend()}`);
   const { version } = require(`${name}/package.json`) as { version: string };
-  const { isUsingGpuDevice: onCard } = tf.backend() as { isUsingGpuDevice?: boolean };
+  const { isUsingGpuDevice: onCard = false } = tf.backend() as { isUsingGpuDevice?: boolean };
   return {
     tf,
     title: `${name.replace("@tensorflow/", "")} ${version} on the ${onCard ? "graphics card" : "processor"}`,
+    onCard,
     transposes: "flags",
     memoryBytes: Number.POSITIVE_INFINITY,
     largestElements: 2 ** 31 - 1,

@@ -6,7 +6,7 @@
  */
 import type { Tensor1D, Tensor2D, Tensor as TfTensor } from "@tensorflow/tfjs-core";
 import type { MemoryClass } from "../../../protocol/memory.ts";
-import { type DType, type FileDType, sizeOf, type Tensor } from "../device.ts";
+import { type DType, type ElementBytes, type FileDType, sizeOf, type Tensor } from "../device.ts";
 import { fromFloat16, roundToBfloat16 as roundOne } from "../floatFormats.ts";
 import { HostTensors } from "../hostTensors.ts";
 import { MemoryLedger } from "../memoryLedger.ts";
@@ -33,9 +33,12 @@ interface Part {
 /** A result and where it goes; `asIs` where it needs no rounding, because nothing but bf16 numbers was moved. */
 export type Stored = [out: Tensor, result: TfTensor, asIs?: boolean];
 
+/** No engine has bf16: such a number takes the room of an f32. */
+export const elementBytes: ElementBytes = { f32: 4, bf16: 4, i32: 4 };
+
 export class TensorflowMemory {
   readonly description: string;
-  readonly ledger = new MemoryLedger();
+  readonly ledger = new MemoryLedger(elementBytes);
   protected readonly tf: Tf;
   protected readonly engine: Engine;
   #cellBytes = 0;

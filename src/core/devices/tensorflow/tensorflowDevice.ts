@@ -29,18 +29,27 @@ import { UnsupportedError } from "../unsupported.ts";
 import { type AdaptedValues, formed, gradients } from "./adapted.ts";
 import { attentionBackward, attentionForward } from "./attention.ts";
 import * as blockOps from "./blocks.ts";
-import { openEngine } from "./engine.ts";
-import { TensorflowMemory } from "./memory.ts";
+import { installedEngine, openEngine, wasmMemoryBytes } from "./engine.ts";
+import { elementBytes, TensorflowMemory } from "./memory.ts";
 import { product, rowsOf } from "./products.ts";
 import { roundToBfloat16 } from "./rounding.ts";
 
-/** Nothing is taken when the device opens. */
-export const tensorflowWorkspaceBytes = 0;
-
 /** Opens TensorFlow on the best engine at hand; `reasons` says what was tried before it. */
-export async function openTensorflowDevice(): Promise<{ device: Device; reasons: string[] }> {
+export async function openTensorflowDevice() {
   const { engine, reasons } = await openEngine();
-  return { device: new TensorflowDevice(engine), reasons };
+  const { onCard, memoryBytes } = engine;
+  const place = { memory: onCard ? ("card" as const) : ("machine" as const), limitBytes: memoryBytes };
+  const device: Device = new TensorflowDevice(engine);
+  return { device, reasons, place };
+}
+
+/** What a plan is to know of it; nothing is taken when the device opens, and no library is loaded to tell. */
+export function plannedTensorflow() {
+  const installed = installedEngine();
+  const description = `tensorflow: ${installed?.name ?? "WebAssembly"}; each weight takes ${elementBytes.bf16} bytes`;
+  const memory = installed?.forCard ? ("card" as const) : ("machine" as const);
+  const place = { memory, limitBytes: installed ? Number.POSITIVE_INFINITY : wasmMemoryBytes };
+  return { workspaceBytes: 0, description, elementBytes, place };
 }
 
 /** Elements of a part whose zeros are counted in f32. */

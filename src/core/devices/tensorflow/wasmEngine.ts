@@ -9,7 +9,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { setWasmPaths } from "@tensorflow/tfjs-backend-wasm";
 import * as tf from "@tensorflow/tfjs-core";
-import { type Engine, outOfMemory } from "./engine.ts";
+import { type Engine, outOfMemory, wasmMemoryBytes } from "./engine.ts";
 
 interface WasmBackend {
   wasm: { _malloc(bytes: number): number; _free(address: number): void };
@@ -29,9 +29,10 @@ export async function openWasmEngine(): Promise<Engine> {
   return {
     tf,
     title: `tfjs ${tf.version_core} on WebAssembly${simd ? " with SIMD" : ""}, 1 thread`,
+    onCard: false,
     transposes: "explicit",
-    // 32-bit addresses of which the backend uses the lower half.
-    memoryBytes: 2 ** 32,
+    memoryBytes: wasmMemoryBytes,
+    // A tensor's bytes are counted in a signed number.
     largestElements: 2 ** 29,
   };
 }

@@ -176,7 +176,14 @@ describe("nvidia-smi", { skip }, () => {
 
 test("a CPU has no card to watch, and a card that nobody can read says so", async (t) => {
   delete process.env[toolVariable];
-  assert.deepEqual(["cpu: native kernels, 2 threads", "webgpu: amd rdna-3", "tensorflow: wasm"].map(hasCardToWatch), [false, true, true]);
+  const told: [string, boolean][] = [
+    ["cpu: native kernels, 2 threads", false],
+    ["webgpu: amd rdna-3", true],
+    ["tensorflow: tfjs 4.22.0 on WebAssembly with SIMD, 1 thread; each weight takes 4 bytes", false],
+    ["tensorflow: tfjs-node-gpu 4.22.0 on the processor; each weight takes 4 bytes", false],
+    ["tensorflow: tfjs-node-gpu 4.22.0 on the graphics card; each weight takes 4 bytes", true],
+  ];
+  for (const [device, watched] of told) assert.equal(hasCardToWatch(device), watched, device);
   if (process.platform === "darwin") return;
   const { reports } = watch(t, {}, "webgpu: google swiftshader");
   await until(() => reports.length > 0);
