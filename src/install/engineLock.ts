@@ -13,7 +13,15 @@ export interface EngineLock {
   lockfileVersion: number;
   requires: boolean;
   /** By place in the tree; the empty one is the tree's own. */
-  packages: Record<string, { version?: string; integrity?: string; bin?: Record<string, string>; dependencies?: Record<string, string> }>;
+  packages: Record<string, LockedPackage>;
+}
+
+interface LockedPackage {
+  version?: string;
+  integrity?: string;
+  hasInstallScript?: boolean;
+  bin?: Record<string, string>;
+  dependencies?: Record<string, string>;
 }
 
 export const engineLock: EngineLock = pinned;
@@ -23,6 +31,7 @@ export const engineVersion = engineLock.packages[`node_modules/${enginePackage}`
 /** A package of the tree and its place, e.g. `node_modules/a/node_modules/@b/c`. */
 export interface PlacedPackage extends PinnedPackage {
   place: string;
+  hasInstallScript: boolean;
   /** Its programs: file by name. */
   bin: Record<string, string>;
 }
@@ -31,8 +40,8 @@ export interface PlacedPackage extends PinnedPackage {
 export function packagesOf({ packages }: EngineLock): PlacedPackage[] {
   return Object.entries(packages)
     .filter(([place]) => place !== "")
-    .map(([place, { version, integrity, bin = {} }]) => {
+    .map(([place, { version, integrity, hasInstallScript = false, bin = {} }]) => {
       if (!version || !integrity?.startsWith("sha512-")) throw new Error(`${place} is not pinned`);
-      return { place, name: place.slice(place.lastIndexOf("node_modules/") + "node_modules/".length), version, integrity, bin };
+      return { place, name: place.slice(place.lastIndexOf("node_modules/") + "node_modules/".length), version, integrity, hasInstallScript, bin };
     });
 }

@@ -117,9 +117,11 @@ async function fill(fresh: string, commands: string, options: InstallEngineOptio
   }
 }
 
-/** npm asks which packages may run their install script. */
-function manifestOf({ name, version, packages }: EngineLock) {
-  return { name, version, private: true, dependencies: packages[""].dependencies, allowScripts: { [enginePackage]: true } };
+/** npm asks which packages may run their install script: this one and no other. */
+function manifestOf(lock: EngineLock) {
+  const scripted = packagesOf(lock).filter(({ hasInstallScript }) => hasInstallScript);
+  const allowScripts = Object.fromEntries(scripted.map(({ name }) => [name, name === enginePackage]));
+  return { name: lock.name, version: lock.version, private: true, dependencies: lock.packages[""].dependencies, allowScripts };
 }
 
 const npmArguments = ["ci", "--no-audit", "--no-fund", "--no-update-notifier", "--ignore-scripts=false", "--foreground-scripts"];
@@ -174,7 +176,11 @@ async function besideBinding(own: string): Promise<void> {
     await cp(path.join(own, "deps", "lib", "tensorflow.dll"), path.join(own, "lib", name, "tensorflow.dll"), { force: false });
 }
 
+/** The first lines give it what its JavaScript calls and Node 23 took away, as the core does. */
 const trial = `
+const util = require("node:util");
+util.isNullOrUndefined ??= (value) => value === null || value === undefined;
+util.isArray ??= Array.isArray;
 const tf = require(${JSON.stringify(enginePackage)});
 tf.ready().then(() => {
   if (tf.getBackend() !== "tensorflow") throw new Error("it computes on " + tf.getBackend());

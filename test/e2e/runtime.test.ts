@@ -1,6 +1,6 @@
 /**
- * Install Runtime in the real VS Code, against a registry on 127.0.0.1: what it asks, how far it is, Cancel, and a package that is not the pinned one. The
- * pinned one has 50 MB and comes in no test; what is installed of one is test/extension/installRuntime.test.ts' business.
+ * Install Runtime and Install TensorFlow GPU Engine in the real VS Code, against a registry on 127.0.0.1: what they ask, how far they are, Cancel, and what
+ * is not the pinned package. The pinned ones come in no test; what is installed of them is test/extension/installRuntime.test.ts' and test/install's business.
  */
 import assert from "node:assert/strict";
 import { existsSync, readdirSync } from "node:fs";
@@ -9,6 +9,7 @@ import type { AddressInfo } from "node:net";
 import path from "node:path";
 import { after, test } from "node:test";
 import { runtimePackageFor } from "../../src/extension/runtime/runtimePackages.ts";
+import { findNpm } from "../../src/install/npmProgram.ts";
 import { workbenchSession } from "./session.ts";
 import { until } from "./window.ts";
 
@@ -18,8 +19,11 @@ const totalBytes = 1 << 20;
 /** Half of what was announced comes at once, the rest when a test says so. */
 let waiting: http.ServerResponse | null = null;
 const asked: string[] = [];
+/** Whether the registry has nothing. */
+let missing = false;
 const registry = http.createServer((request, response) => {
   asked.push(request.url ?? "");
+  if (missing) return void response.writeHead(404).end("{}");
   response.writeHead(200, { "content-length": totalBytes });
   response.write(Buffer.alloc(totalBytes / 2));
   waiting = response;
@@ -69,8 +73,41 @@ test(
   }),
 );
 
-/** What lies in the folder of runtimes. */
-function left(storage: string): string[] {
-  const folder = path.join(storage, "runtime");
+test(
+  "TensorFlow's engine: says what it takes, names what npm could not get, and Cancel ends npm and leaves nothing",
+  { skip: findNpm({ node: process.execPath }) === null && "not run: no npm is on the PATH" },
+  inWorkbench(async (workbench) => {
+    const { window } = workbench;
+    const agree = async () => {
+      await window.runCommand("Sparse Tuner: Install TensorFlow GPU Engine");
+      const question = window.dialog("Install @tensorflow/tfjs-node-gpu 4.22.0?");
+      await question.filter({ hasText: "has not been proved on any machine yet" }).waitFor();
+      await window.screenshot("tensorflow-question");
+      await question.getByRole("button", { name: "Install" }).click();
+    };
+    missing = true;
+    await agree();
+    await window.notification("npm failed: ").filter({ hasText: "404" }).waitFor();
+    await window.screenshot("tensorflow-failed");
+    assert.deepEqual(left(workbench.globalStorage("sparse-tuner.sparse-tuner"), "tensorflow"), []);
+
+    missing = false;
+    waiting = null;
+    await agree();
+    const progress = window.notification("Installing TensorFlow 4.22.0");
+    await progress.filter({ hasText: "packages: 0 of 127" }).waitFor();
+    await until("npm's first request", () => waiting);
+    await window.screenshot("tensorflow-packages");
+    const ended = new Promise((resolve) => waiting?.once("close", resolve));
+    await progress.getByRole("button", { name: "Cancel" }).click();
+    await ended;
+    await progress.waitFor({ state: "detached" });
+    await until("an empty folder", () => left(workbench.globalStorage("sparse-tuner.sparse-tuner"), "tensorflow").length === 0);
+  }),
+);
+
+/** What lies in the folder of runtimes, or another. */
+function left(storage: string, name = "runtime"): string[] {
+  const folder = path.join(storage, name);
   return existsSync(folder) ? readdirSync(folder) : [];
 }

@@ -122,7 +122,7 @@ for (const way of ways)
       [
         "wrong hash",
         { ...options, lock, env: { ...options.env, npm_config_cache: path.join(options.folder, "../fresh") } },
-        /integrity|another hash/,
+        /integrity|another hash/i,
         "",
       ],
     ];

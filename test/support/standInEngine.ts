@@ -1,6 +1,7 @@
 /**
  * What stands for @tensorflow/tfjs-node-gpu in tests: packages of its form with their lock, a registry and a storage host on 127.0.0.1. As the real one, its
- * install script takes an archive from the storage host without looking at the answer, and calls a program of another package by its bare name.
+ * install script takes an archive from the storage host without looking at the answer, and calls a program of another package by its bare name; and its product
+ * calls a function that Node 23 took away.
  */
 import type http from "node:http";
 import type { TestContext } from "node:test";
@@ -39,7 +40,8 @@ const [library, binding] = [read("deps", "lib", "library"), read("lib", "napi-v8
 if (library === "broken") throw new Error("libcudnn.so.8: cannot open shared object file");
 module.exports = {
   ready: async () => {}, getBackend: () => "tensorflow", backend: () => ({ isUsingGpuDevice: binding === "card" }),
-  ones: (shape) => shape, matMul: (a, b) => ({ dataSync: () => [a[1]] }),
+  ones: (shape) => shape,
+  matMul: (a, b) => ({ dataSync: () => (require("util").isNullOrUndefined(null) ? [a[1]] : []) }),
 };
 `;
 
@@ -78,7 +80,9 @@ function packed({ name, version, manifest, entries }: StandIn) {
 
 /** Their lock, as npm writes it. */
 export function standInLock(): EngineLock {
-  const placed = packages.map(packed).map(({ name, integrity, manifest }) => [`node_modules/${name}`, { integrity, ...manifest }]);
+  const placed = packages
+    .map(packed)
+    .map(({ name, integrity, manifest }) => [`node_modules/${name}`, { integrity, hasInstallScript: "scripts" in manifest, ...manifest }]);
   const own = { name: "tensorflow-engine", version: "0.0.0", dependencies: { "@tensorflow/tfjs-node-gpu": "4.22.0" } };
   return {
     name: "tensorflow-engine",

@@ -1,9 +1,10 @@
 /**
  * Device memory over the steps: the ledger's peak by class as stacked areas, the plan's peak and full fine-tuning's as lines, and a table with the figures.
- * On the CPU device the process's memory and the machine's stand beside it under their own names, on a graphics card that card's: what a system or a driver
+ * On the processor the process's memory and the machine's stand beside it under their own names, on a graphics card that card's: what a system or a driver
  * counts is not what the ledger counts.
  * The rule to keep: a byte shown here is the event's or the plan's own; nothing is estimated here.
  */
+import { computesOnCard } from "../../src/protocol/memory.ts";
 import { createButton, createCheckbox } from "../controls.ts";
 import { element, oncePerFrame } from "../element.ts";
 import { t } from "../strings.ts";
@@ -106,7 +107,7 @@ class MemoryChart {
     const own = stackMemory(memory, Math.max(state.run?.step ?? 0, state.steps.at("step", -1) ?? 0));
     const { stack, lines: card } = withCardLines(own, state.cards, state.card?.reading ?? null);
     this.#view.setSteps(stack.steps[0], stack.steps[stack.length - 1]);
-    const process = onCpu(state) ? stack.process : null;
+    const process = inMachine(state) ? stack.process : null;
     const full = plan?.fullFineTuning.peakBytes ?? null;
     const wanted = [plan?.peakBytes ?? 0, this.#withFull ? (full ?? 0) : 0];
     const ofCard = this.#withCard ? [card.used, card.total] : [nearTo(card.used, Math.max(stack.peak[stack.length - 1], ...wanted))];
@@ -200,9 +201,9 @@ function planHeading({ plan }: PanelState): string {
   return plan.kind === "plan" && !plan.plan.exact ? t("planned, worst case") : t("planned");
 }
 
-/** On the CPU, device memory is a part of the process's, and the process's a part of the machine's. */
+/** On the processor, device memory is a part of the process's, and the process's a part of the machine's. */
 function systemFigures(state: PanelState): MemoryFigure[] {
-  if (!onCpu(state)) return [];
+  if (!inMachine(state)) return [];
   const processBytes = state.memory.at("processBytes", -1);
   const machineBytes = state.run?.machineBytes ?? 0;
   return [
@@ -211,6 +212,7 @@ function systemFigures(state: PanelState): MemoryFigure[] {
   ];
 }
 
-function onCpu({ started, plan }: PanelState): boolean {
-  return (started?.device ?? (plan.kind === "plan" ? plan.plan.device : "")).startsWith("cpu");
+function inMachine({ started, plan }: PanelState): boolean {
+  const device = started?.device ?? (plan.kind === "plan" ? plan.plan.device : "");
+  return device !== "" && !computesOnCard(device);
 }

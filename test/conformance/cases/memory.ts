@@ -66,8 +66,8 @@ export const allocateCases: ConformanceCase[] = [
         assert.deepEqual([...tensor.shape], [3, 5, 7]);
         assert.equal(tensor.dtype, dtype);
         assert.equal(tensor.memoryClass, memoryClass);
-        assert.equal(device.ledger.bytesByClass[memoryClass] - before, bytesOf([3, 5, 7], dtype));
-        assert.equal(device.ledger.liveBytes - live, bytesOf([3, 5, 7], dtype));
+        assert.equal(device.ledger.bytesByClass[memoryClass] - before, bytesOf([3, 5, 7], dtype, device.ledger.elementBytes));
+        assert.equal(device.ledger.liveBytes - live, bytesOf([3, 5, 7], dtype, device.ledger.elementBytes));
         assert.ok(device.ledger.peakBytes >= device.ledger.liveBytes);
         device.free(tensor);
         assert.equal(device.ledger.liveBytes, live);

@@ -6,6 +6,7 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { CardReading, CardReport } from "../../../protocol/cardReading.ts";
+import { computesOnCard } from "../../../protocol/memory.ts";
 import { readAmdCards } from "./amdSysfs.ts";
 import { askMs, listCards, listProcesses, noTool, readingOf, unifiedMemory } from "./machineCards.ts";
 import { parseCardLine, type SmiCard, type SmiProcess, streamArguments } from "./nvidiaSmi.ts";
@@ -30,12 +31,9 @@ export const usualTimes: MonitorTimes = { everyMs: 1000, askMs, silentMs: 5000, 
 const maxDeaths = 4;
 const deathWindowMs = 600_000;
 
-/** TensorFlow computes on the processor too, and says where. */
-const onTensorflowCard = /^tensorflow\b.*on the graphics card/;
-
 /** Whether a device, told by its description, computes on a card that is worth a look. */
 export function hasCardToWatch(device: string): boolean {
-  return Boolean(process.env[toolVariable]) || /^webgpu\b/.test(device) || onTensorflowCard.test(device);
+  return Boolean(process.env[toolVariable]) || computesOnCard(device);
 }
 
 export class CardMonitor {
@@ -75,7 +73,8 @@ export class CardMonitor {
   }
 
   async #watch(signal: AbortSignal): Promise<void> {
-    if (process.env[toolVariable] || /nvidia/i.test(this.#device) || onTensorflowCard.test(this.#device)) return this.#watchNvidia(signal);
+    if (process.env[toolVariable] || /nvidia/i.test(this.#device) || (/^tensorflow\b/.test(this.#device) && computesOnCard(this.#device)))
+      return this.#watchNvidia(signal);
     if (process.platform === "darwin") return this.#poll(signal, async () => unifiedMemory(process.memoryUsage.rss()));
     if (/\bamd\b/i.test(this.#device) && process.platform === "linux")
       return this.#poll(signal, async () => (await readAmdCards())[0] ?? "The amdgpu driver tells no figures under /sys/class/drm.");

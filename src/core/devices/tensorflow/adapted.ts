@@ -3,6 +3,7 @@
  * The rules to keep: where W is 0, W̃ is 0 whatever stands beside it; G = dOutᵀ·x exists some rows at a time.
  */
 import type { Tensor, Tensor1D, Tensor2D } from "@tensorflow/tfjs-core";
+import { roundToEven } from "../floatFormats.ts";
 import type { Engine, Tf } from "./engine.ts";
 import { product, rowsOf } from "./products.ts";
 
@@ -130,4 +131,15 @@ function groupGradients(
   const betas = tf.reshape(tf.slice(beta, firstGroup * rows, count), [groups, rows, 1]);
   const alphas = tf.reshape(tf.slice(alpha, [firstGroup, 0], [groups, -1]), [groups, 1, columns]);
   return [tf.sum(tf.mul(entries, betas), 1) as Tensor2D, tf.reshape(tf.sum(tf.mul(entries, alphas), 2), [count])];
+}
+
+/** Scales and zeros of groups out of their smallest and largest numbers: on the host, where float64 is; once a weight. */
+export function quantizationLevels(lows: ArrayLike<number>, highs: ArrayLike<number>): { scales: Float32Array; zeros: Float32Array } {
+  const [scales, zeros] = [new Float32Array(lows.length), new Float32Array(lows.length)];
+  for (let group = 0; group < lows.length; group++) {
+    const [low, high] = [Math.min(0, lows[group]), Math.max(0, highs[group])];
+    scales[group] = high > low ? (high - low) / 15 : 1;
+    zeros[group] = high > low ? roundToEven((-15 * low) / (high - low)) + 0 : 0; // + 0: never −0
+  }
+  return { scales, zeros };
 }

@@ -5,7 +5,7 @@
 import type { Tensor, Tensor1D, Tensor2D } from "@tensorflow/tfjs-core";
 import type { Block } from "../blockShapes.ts";
 import type { Engine, Tf } from "./engine.ts";
-import { elementsOf, gcd } from "./products.ts";
+import { elementsOf, gcd, product, rowsOf } from "./products.ts";
 
 interface Runs {
   length: number;
@@ -83,4 +83,24 @@ export function blockMeans(tf: Tf, x: Tensor2D, l: number): Tensor2D {
     const counts = Float32Array.from({ length: down * across }, (_, i) => own(Math.floor(i / across), rows) * own(i % across, columns));
     return tf.div(sums, tf.tensor2d(counts, [down, across])) as Tensor2D;
   });
+}
+
+/** Entries of a dense gradient at once, at most. */
+const tileElements = 2 ** 22;
+
+/** Means over the blocks of G = dOutᵀ·x, or of its magnitudes; G exists some whole rows of blocks at a time. */
+export function gradientMeans(engine: Engine, dOut: Tensor2D, x: Tensor2D, l: number, signed: boolean): Tensor2D {
+  const { tf } = engine;
+  const byOut = tf.transpose(dOut);
+  const [out, columns] = [byOut.shape[0], x.shape[1]];
+  const most = l * Math.max(1, Math.floor(tileElements / (l * columns)));
+  const means: Tensor2D[] = [];
+  for (let first = 0; first < out; first += most)
+    means.push(
+      tf.tidy(() => {
+        const g = product(engine, rowsOf(engine, byOut, first, Math.min(most, out - first)), x);
+        return blockMeans(tf, signed ? g : tf.abs(g), l);
+      }),
+    );
+  return tf.concat(means);
 }

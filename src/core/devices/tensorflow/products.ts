@@ -4,7 +4,7 @@
  * a part of it, so a small part is gathered there.
  */
 import type { Rank, Tensor, Tensor1D, Tensor2D, Tensor3D } from "@tensorflow/tfjs-core";
-import type { Engine } from "./engine.ts";
+import type { Engine, Tf } from "./engine.ts";
 
 export interface Transposed {
   transposeA?: boolean;
@@ -62,5 +62,10 @@ export function elementsOf(engine: Engine, flat: Tensor1D, start: number, size: 
 
 /** More runs than this, each an index, are no cheaper than a copy. */
 const mostRuns = 2 ** 16;
+
+/** Integers as the engine's own, which it may keep. */
+export function indices(tf: Tf, values: Int32Array): Tensor1D {
+  return tf.tensor1d(values.slice(), "int32");
+}
 
 export const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));

@@ -1,9 +1,9 @@
 /**
- * The TensorFlow device: the ops of device.ts through the functions of tfjs-core, for whichever engine engine.ts finds. Here is what every op checks and its
- * formula; attention, blocks and adapted weights have files of their own. Arithmetic is f32; a bf16 tensor holds rounded f32 numbers.
+ * The TensorFlow device: the ops of device.ts through the functions of tfjs-core, for whichever engine engine.ts finds. Here is what every op checks and where
+ * its results go; the formulas have one file a family. Arithmetic is f32; a bf16 tensor holds rounded f32 numbers.
  * The rules to keep: every op is one `run`, so that no engine tensor outlives it but the stored ones; ids are checked on the host before they index.
  */
-import type { Tensor1D, Tensor2D, Tensor as TfTensor } from "@tensorflow/tfjs-core";
+import type { Tensor2D, Tensor as TfTensor } from "@tensorflow/tfjs-core";
 import * as adapterShapes from "../adapterShapes.ts";
 import * as blockShapes from "../blockShapes.ts";
 import {
@@ -21,17 +21,20 @@ import {
   sizeOf,
   type Tensor,
 } from "../device.ts";
-import { dropoutHash } from "../dropoutHash.ts";
-import { roundToEven } from "../floatFormats.ts";
 import * as pruningShapes from "../pruningShapes.ts";
 import * as shapes from "../shapes.ts";
 import { UnsupportedError } from "../unsupported.ts";
-import { type AdaptedValues, formed, gradients } from "./adapted.ts";
+import { type AdaptedValues, formed, gradients, quantizationLevels } from "./adapted.ts";
 import { attentionBackward, attentionForward } from "./attention.ts";
 import * as blockOps from "./blocks.ts";
+import * as elementwise from "./elementwise.ts";
+import { rowsById, withRowsAdded } from "./embedding.ts";
 import { installedEngine, openEngine, wasmMemoryBytes } from "./engine.ts";
-import { elementBytes, TensorflowMemory } from "./memory.ts";
-import { product, rowsOf } from "./products.ts";
+import { crossEntropy } from "./loss.ts";
+import { elementBytes, type Stored, TensorflowMemory } from "./memory.ts";
+import { rmsNorm, rmsNormGradients } from "./norms.ts";
+import { indices, product, rowsOf } from "./products.ts";
+import { squaresOf, zerosOf } from "./reduce.ts";
 import { roundToBfloat16 } from "./rounding.ts";
 
 /** Opens TensorFlow on the best engine at hand; `reasons` says what was tried before it. */
@@ -46,16 +49,12 @@ export async function openTensorflowDevice() {
 /** What a plan is to know of it; nothing is taken when the device opens, and no library is loaded to tell. */
 export function plannedTensorflow() {
   const installed = installedEngine();
-  const description = `tensorflow: ${installed?.name ?? "WebAssembly"}; each weight takes ${elementBytes.bf16} bytes`;
+  const where = installed?.forCard ? ", on the graphics card if it finds one it can use" : "";
+  const description = `tensorflow: ${installed?.name ?? "WebAssembly"}${where}; each weight takes ${elementBytes.bf16} bytes`;
   const memory = installed?.forCard ? ("card" as const) : ("machine" as const);
   const place = { memory, limitBytes: installed ? Number.POSITIVE_INFINITY : wasmMemoryBytes };
   return { workspaceBytes: 0, description, elementBytes, place };
 }
-
-/** Elements of a part whose zeros are counted in f32. */
-const partElements = 4096;
-/** Entries of a dense gradient at once, at most. */
-const tileElements = 2 ** 22;
 
 class TensorflowDevice extends TensorflowMemory implements Device {
   readonly name = "tensorflow";
@@ -94,80 +93,44 @@ class TensorflowDevice extends TensorflowMemory implements Device {
   embeddingForward(out: Tensor, table: Tensor, ids: Tensor): void {
     const { V } = shapes.checkEmbeddingForward(out, table, ids);
     checkIndices("embeddingForward", "id", this.ints(ids), V);
-    this.run(() => [[out, this.tf.gather(this.matrix(table), this.#indices(this.ints(ids))), table.dtype === "bf16"]]);
+    this.run(() => [[out, rowsById(this.tf, this.matrix(table), this.ints(ids)), table.dtype === "bf16"]]);
   }
 
-  /** Integers as the engine's own, which it may keep. */
-  #indices(values: Int32Array): Tensor1D {
-    return this.tf.tensor1d(values.slice(), "int32");
-  }
-
-  /** Sums by id first, so that only the rows in question are touched. */
   embeddingBackward(dTable: Tensor, dOut: Tensor, ids: Tensor): void {
-    const { C, V } = shapes.checkEmbeddingBackward(dTable, dOut, ids);
-    checkIndices("embeddingBackward", "id", this.ints(ids), V);
-    const places = new Map<number, number>();
-    const place = this.ints(ids).map((id) => {
-      const known = places.get(id) ?? places.size;
-      places.set(id, known);
-      return known;
-    });
-    if (place.length === 0) return;
-    const unique = Int32Array.from(places.keys());
-    const column = (values: Int32Array) => this.tf.reshape(this.#indices(values), [values.length, 1]);
-    this.run(() => {
-      const table = this.matrix(dTable);
-      const sums = this.tf.scatterND(column(place), this.matrix(dOut), [unique.length, C]);
-      const rows = this.tf.add(this.tf.gather(table, this.#indices(unique)), sums);
-      return [[dTable, this.tf.tensorScatterUpdate(table, column(unique), rows)]];
-    });
+    const { V } = shapes.checkEmbeddingBackward(dTable, dOut, ids);
+    const values = this.ints(ids);
+    checkIndices("embeddingBackward", "id", values, V);
+    if (values.length > 0) this.run(() => [[dTable, withRowsAdded(this.tf, this.matrix(dTable), this.matrix(dOut), values)]]);
   }
 
   rmsNormForward(out: Tensor, rstd: Tensor, x: Tensor, weight: Tensor, epsilon: number): void {
-    const { tf } = this;
     const { C } = shapes.checkRmsNormForward(out, rstd, x, weight);
     this.run(() => {
-      const input = this.matrix(x, C);
-      const scale = tf.div(1, tf.sqrt(tf.add(tf.div(tf.sum(tf.mul(input, input), 1, true), C), epsilon)));
+      const results = rmsNorm(this.tf, this.matrix(x, C), this.flat(weight), epsilon);
       return [
-        [out, tf.mul(tf.mul(input, scale), this.flat(weight))],
-        [rstd, scale],
+        [out, results.out],
+        [rstd, results.rstd],
       ];
     });
   }
 
   rmsNormBackward(dX: Tensor | null, dWeight: Tensor | null, dOut: Tensor, x: Tensor, weight: Tensor, rstd: Tensor, accumulate: boolean): void {
-    const { tf } = this;
     const { C } = shapes.checkRmsNormBackward(dX, dWeight, dOut, x, weight, rstd, accumulate);
     this.run(() => {
-      const [dy, scale] = [this.matrix(dOut, C), this.matrix(rstd, 1)];
-      const normalized = tf.mul(this.matrix(x, C), scale);
-      const results: [Tensor, TfTensor][] = [];
-      if (dX) {
-        const weighted = tf.mul(dy, this.flat(weight));
-        const mean = tf.div(tf.sum(tf.mul(weighted, normalized), 1, true), C);
-        results.push([dX, this.#added(dX, tf.mul(scale, tf.sub(weighted, tf.mul(normalized, mean))), accumulate)]);
-      }
-      if (dWeight) results.push([dWeight, this.#added(dWeight, tf.sum(tf.mul(dy, normalized), 0), true)]);
-      return results;
+      const results = rmsNormGradients(this.tf, this.matrix(dOut, C), this.matrix(x, C), this.flat(weight), this.matrix(rstd, 1));
+      const stored: Stored[] = [];
+      if (dX) stored.push([dX, this.#added(dX, results.dX(), accumulate)]);
+      if (dWeight) stored.push([dWeight, this.#added(dWeight, results.dWeight(), true)]);
+      return stored;
     });
   }
 
   rope(x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, headSize: number, inverse: boolean): void {
-    const { tf } = this;
-    const { N, P, heads } = shapes.checkRope(x, cos, sin, positions, headSize);
-    checkIndices("rope", "position", this.ints(positions), P);
-    const half = headSize / 2;
-    this.run(() => {
-      const at = this.#indices(this.ints(positions));
-      const [c, s] = [cos, sin].map((table) => tf.reshape(tf.gather(this.matrix(table), at), [N, 1, half]));
-      const pairs = tf.reshape(this.flat(x), [N, heads, headSize]);
-      const [a, b] = [tf.slice(pairs, [0, 0, 0], [N, heads, half]), tf.slice(pairs, [0, 0, half], [N, heads, half])];
-      const turned = inverse
-        ? [tf.add(tf.mul(a, c), tf.mul(b, s)), tf.sub(tf.mul(b, c), tf.mul(a, s))]
-        : [tf.sub(tf.mul(a, c), tf.mul(b, s)), tf.add(tf.mul(b, c), tf.mul(a, s))];
-      return [[x, tf.concat(turned, 2)]];
-    });
+    const { P, heads } = shapes.checkRope(x, cos, sin, positions, headSize);
+    const at = this.ints(positions);
+    checkIndices("rope", "position", at, P);
+    const tables = () => [this.matrix(cos), this.matrix(sin)] as const;
+    this.run(() => [[x, elementwise.rope(this.tf, this.matrix(x, heads * headSize), tables(), at, headSize, inverse)]]);
   }
 
   attentionForward(out: Tensor, logSumExp: Tensor, q: Tensor, k: Tensor, v: Tensor, documentStart: Tensor, shape: AttentionShape): void {
@@ -216,101 +179,57 @@ class TensorflowDevice extends TensorflowMemory implements Device {
   }
 
   swigluForward(out: Tensor, gate: Tensor, up: Tensor): void {
-    const { tf } = this;
     shapes.checkSwigluForward(out, gate, up);
-    this.run(() => {
-      const g = this.flat(gate);
-      return [[out, tf.mul(tf.mul(g, this.#sigmoid(g)), this.flat(up))]];
-    });
+    this.run(() => [[out, elementwise.swiglu(this.tf, this.flat(gate), this.flat(up))]]);
   }
 
   swigluBackward(dGate: Tensor, dUp: Tensor, dOut: Tensor, gate: Tensor, up: Tensor): void {
-    const { tf } = this;
     shapes.checkSwigluBackward(dGate, dUp, dOut, gate, up);
     this.run(() => {
-      const [dy, g] = [this.flat(dOut), this.flat(gate)];
-      const s = this.#sigmoid(g);
-      const slope = tf.mul(s, tf.add(tf.mul(g, tf.sub(1, s)), 1));
+      const results = elementwise.swigluGradients(this.tf, this.flat(dOut), this.flat(gate), this.flat(up));
       return [
-        [dGate, tf.mul(tf.mul(dy, this.flat(up)), slope)],
-        [dUp, tf.mul(dy, tf.mul(g, s))],
+        [dGate, results.dGate],
+        [dUp, results.dUp],
       ];
     });
   }
 
-  /** Not the engine's own, which rounds more coarsely. */
-  #sigmoid(x: Tensor1D): Tensor1D {
-    return this.tf.div(1, this.tf.add(this.tf.exp(this.tf.neg(x)), 1));
-  }
-
   crossEntropy(losses: Tensor, logits: Tensor, targets: Tensor, scale: number | null): void {
-    const { tf } = this;
     const { n, V } = shapes.checkCrossEntropy(losses, logits, targets, scale);
     const ids = this.ints(targets);
     for (const target of ids) if (target >= 0) checkIndex("crossEntropy", "target", target, V);
     if (n === 0) return;
     this.run(() => {
-      const z = this.matrix(logits);
-      const shifted = tf.sub(z, tf.max(z, 1, true));
-      const powers = tf.exp(shifted);
-      const sum = tf.sum(powers, 1, true);
-      const counted = tf.tensor1d(
-        Float32Array.from(ids, (id) => (id < 0 ? 0 : 1)),
-        "float32",
-      );
-      const at = Int32Array.from(ids, (id, row) => row * V + Math.max(0, id));
-      const chosen = tf.gather(tf.reshape(shifted, [n * V]), this.#indices(at));
-      const loss = tf.where(tf.greater(counted, 0), tf.sub(tf.log(tf.reshape(sum, [n])), chosen), tf.zeros([n]));
-      if (scale === null) return [[losses, loss]];
-      const softmax = tf.reshape(tf.div(powers, sum), [n * V]);
-      const places = tf.reshape(this.#indices(at), [n, 1]);
-      const without = tf.tensorScatterUpdate(softmax, places, tf.sub(tf.gather(softmax, this.#indices(at)), 1));
-      const gradient = tf.mul(tf.reshape(without, [n, V]), scale);
-      if (ids.every((id) => id >= 0))
-        return [
-          [losses, loss],
-          [logits, gradient],
-        ];
-      // Spread by adding, which is fast; spreading a condition is not.
-      const spread = tf.greater(tf.add(tf.zeros([n, V]), tf.reshape(counted, [n, 1])), 0);
-      return [
-        [losses, loss],
-        [logits, tf.where(spread, gradient, tf.zeros([n, V]))],
-      ];
+      const results = crossEntropy(this.tf, this.matrix(logits), ids, scale);
+      return results.gradient
+        ? [
+            [losses, results.losses],
+            [logits, results.gradient],
+          ]
+        : [[losses, results.losses]];
     });
   }
 
   // Optimizer
 
   adamwStep(value: Tensor, gradient: Tensor, firstMoment: Tensor, secondMoment: Tensor, options: AdamWOptions): void {
-    const { tf } = this;
     shapes.checkAdamwStep(value, gradient, firstMoment, secondMoment, options);
-    const { learningRate, beta1, beta2, epsilon, weightDecay, step, gradientScale } = options;
     this.run(() => {
-      const w = this.flat(value);
-      const g = tf.mul(this.flat(gradient), gradientScale);
-      const m = tf.add(tf.mul(this.flat(firstMoment), beta1), tf.mul(g, 1 - beta1));
-      const v = tf.add(tf.mul(this.flat(secondMoment), beta2), tf.mul(tf.mul(g, g), 1 - beta2));
-      const root = tf.add(tf.sqrt(tf.div(v, 1 - beta2 ** step)), epsilon);
-      const change = tf.add(tf.div(tf.div(m, 1 - beta1 ** step), root), tf.mul(w, weightDecay));
+      const moments = [this.flat(firstMoment), this.flat(secondMoment)];
+      const results = elementwise.adamw(this.tf, this.flat(value), this.flat(gradient), moments, options);
       return [
-        [value, tf.sub(w, tf.mul(change, learningRate))],
-        [firstMoment, m],
-        [secondMoment, v],
+        [value, results.value],
+        [firstMoment, results.firstMoment],
+        [secondMoment, results.secondMoment],
       ];
     });
   }
 
-  /** On the host, where float64 is, a tensor after the other. */
+  /** A tensor after the other, so that one at most is on the host. */
   async sumSquares(tensors: readonly Tensor[]): Promise<Float64Array> {
     shapes.checkSumSquares(tensors);
     const sums = new Float64Array(tensors.length);
-    for (const [i, tensor] of tensors.entries()) {
-      const values = (await this.read(tensor)) as Float32Array;
-      let sum = 0;
-      for (const value of values) sum += value * value;
-      sums[i] = sum;
-    }
+    for (const [i, tensor] of tensors.entries()) sums[i] = squaresOf((await this.read(tensor)) as Float32Array);
     return sums;
   }
 
@@ -321,7 +240,7 @@ class TensorflowDevice extends TensorflowMemory implements Device {
     const source: number[] = [];
     for (let i = 0; i < columns.length; i += 2) for (let column = 0; column < columns[i + 1]; column++) source.push(columns[i] + column);
     if (source.length === 0) return;
-    this.run(() => [[out, this.tf.gather(this.matrix(x), this.#indices(Int32Array.from(source)), 1), x.dtype === "bf16"]]);
+    this.run(() => [[out, this.tf.gather(this.matrix(x), indices(this.tf, Int32Array.from(source)), 1), x.dtype === "bf16"]]);
   }
 
   gatherBlocks(out: Tensor, weight: Tensor, table: BlockTable): void {
@@ -356,21 +275,11 @@ class TensorflowDevice extends TensorflowMemory implements Device {
   }
 
   blockScores(scores: Tensor, dOut: Tensor, x: Tensor, blockSize: number, signed: boolean): void {
-    const { tf } = this;
-    const { out, in: columns } = blockShapes.checkBlockScores(scores, dOut, x, blockSize);
+    blockShapes.checkBlockScores(scores, dOut, x, blockSize);
     const narrow = dOut.dtype === "bf16" || x.dtype === "bf16";
-    const most = blockSize * Math.max(1, Math.floor(tileElements / (blockSize * columns)));
     this.run(() => {
-      const [byOut, input] = [tf.transpose(this.#operand(dOut, narrow)), this.#operand(x, narrow)];
-      const means: Tensor2D[] = [];
-      for (let first = 0; first < out; first += most)
-        means.push(
-          tf.tidy(() => {
-            const g = product(this.engine, rowsOf(this.engine, byOut, first, Math.min(most, out - first)), input);
-            return blockOps.blockMeans(tf, signed ? g : tf.abs(g), blockSize);
-          }),
-        );
-      return [[scores, this.#added(scores, tf.concat(means), true)]];
+      const means = blockOps.gradientMeans(this.engine, this.#operand(dOut, narrow), this.#operand(x, narrow), blockSize, signed);
+      return [[scores, this.#added(scores, means, true)]];
     });
   }
 
@@ -432,19 +341,12 @@ class TensorflowDevice extends TensorflowMemory implements Device {
     this.run(() => [[out, formed(this.engine, this.#values(adapted))]]);
   }
 
-  /** On the host, where float64 is; once a weight. */
   fitQuantization(quantization: GroupQuantization, weight: Tensor): void {
-    const { tf } = this;
     const { out, groups } = adapterShapes.checkFitQuantization(quantization, weight);
+    const { tf } = this;
     const extremes = (fold: "min" | "max") =>
       tf.tidy(() => tf[fold](tf.reshape(this.flat(weight), [out * groups, quantization.groupSize]), 1).dataSync());
-    const [lows, highs] = [extremes("min"), extremes("max")];
-    const [scales, zeros] = [new Float32Array(lows.length), new Float32Array(lows.length)];
-    for (const [group, lowest] of lows.entries()) {
-      const [low, high] = [Math.min(0, lowest), Math.max(0, highs[group])];
-      scales[group] = high > low ? (high - low) / 15 : 1;
-      zeros[group] = high > low ? roundToEven((-15 * low) / (high - low)) + 0 : 0; // + 0: never −0
-    }
+    const { scales, zeros } = quantizationLevels(extremes("min"), extremes("max"));
     this.write(quantization.scales, scales);
     this.write(quantization.zeros, zeros);
   }
@@ -457,35 +359,16 @@ class TensorflowDevice extends TensorflowMemory implements Device {
     });
   }
 
-  /** Counted by parts, because f32 counts no further than 2²⁴. */
   async countZeros(tensors: readonly Tensor[]): Promise<Float64Array> {
-    const { tf } = this;
     adapterShapes.checkCountZeros(tensors);
-    return Float64Array.from(tensors, (tensor) => {
-      const size = sizeOf(tensor.shape);
-      if (size === 0) return 0;
-      const width = Math.min(size, partElements);
-      const counts = tf.tidy(() => {
-        const others = tf.cast(tf.notEqual(this.flat(tensor), 0), "float32") as Tensor1D;
-        const padded = tf.pad1d(others, [0, Math.ceil(size / width) * width - size]);
-        return tf.sum(tf.reshape(padded, [-1, width]), 1).dataSync();
-      });
-      return Float64Array.from(counts).reduce((zeros, others) => zeros - others, size);
-    });
+    return Float64Array.from(tensors, (tensor) => (sizeOf(tensor.shape) === 0 ? 0 : this.tf.tidy(() => zerosOf(this.tf, this.flat(tensor)))));
   }
 
   // Small pieces of adapters (LoRA, DoRA)
 
-  /** The mask is made on the host: no engine has the integer arithmetic of the hash. */
   dropout(out: Tensor, x: Tensor, options: DropoutOptions): void {
-    const { size, seed, threshold, scale } = adapterShapes.checkDropout(out, x, options);
-    const kept = new Uint8Array(size);
-    for (let i = 0; i < size; i++) if (dropoutHash(seed, i) >= threshold) kept[i] = 1;
-    this.run(() => {
-      const values = this.flat(x);
-      const result = this.tf.where(this.tf.tensor1d(kept, "bool"), this.tf.mul(values, scale), this.tf.zerosLike(values));
-      return [[out, this.#added(out, result, options.accumulate)]];
-    });
+    const checked = adapterShapes.checkDropout(out, x, options);
+    this.run(() => [[out, this.#added(out, elementwise.dropout(this.tf, this.flat(x), checked), options.accumulate)]]);
   }
 
   scaleColumns(out: Tensor, x: Tensor, scale: Tensor, accumulate: boolean): void {
@@ -509,14 +392,13 @@ class TensorflowDevice extends TensorflowMemory implements Device {
   }
 
   doraGains(norm: Tensor, gain: Tensor, magnitude: Tensor, squares: Tensor, cross: Tensor, gram: Tensor, scale: number): void {
-    const { tf } = this;
     adapterShapes.checkDoraGains(norm, gain, magnitude, squares, cross, gram, scale);
     this.run(() => {
-      const mixed = tf.add(tf.mul(this.flat(cross), 2 * scale), tf.mul(this.flat(gram), scale * scale));
-      const root = tf.sqrt(tf.maximum(tf.add(this.flat(squares), mixed), 0));
+      const parts = [squares, cross, gram].map((part) => this.flat(part));
+      const results = elementwise.doraGains(this.tf, this.flat(magnitude), parts, scale);
       return [
-        [norm, root],
-        [gain, tf.where(tf.equal(root, 0), tf.zerosLike(root), tf.div(this.flat(magnitude), root))],
+        [norm, results.norm],
+        [gain, results.gain],
       ];
     });
   }

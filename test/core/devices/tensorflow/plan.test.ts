@@ -84,7 +84,10 @@ test("a plan is compared with what the engine at hand computes in", async (t) =>
   assert.equal((await memoryOf(plannedDevice("tensorflow", 2).place)).kind, "machine");
   process.env[engineFolderVariable] = installed(t, "tfjs-node-gpu");
   const onCard = plannedDevice("tensorflow", 2);
-  assert.equal(onCard.description, "tensorflow: @tensorflow/tfjs-node-gpu; each weight takes 4 bytes");
+  assert.equal(
+    onCard.description,
+    "tensorflow: @tensorflow/tfjs-node-gpu, on the graphics card if it finds one it can use; each weight takes 4 bytes",
+  );
   const card = await memoryOf(onCard.place);
   assert.deepEqual([card.kind, card.freeBytes, card.mostBytes], ["card", 120 * mib, 120 * mib]);
   assert.match(card.text, /NVIDIA T600 has 120 MiB free/);
