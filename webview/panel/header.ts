@@ -11,6 +11,8 @@ import { formatCount } from "./byteUnits.ts";
 import { choosesBlocks } from "./methodTexts.ts";
 import { actionText, durationText, progressOf, progressText, runStatus } from "./runStatus.ts";
 import type { PanelState, Store } from "./store.ts";
+import "../runSigns.css";
+import "./header.css";
 
 export function mountHeader(container: HTMLElement, store: Store): void {
   const name = element("h1", { class: "run-name" });

@@ -16,6 +16,8 @@ import { mountQkvShare } from "./qkvShare.ts";
 import { mountRunForm } from "./runForm.ts";
 import { mountSparsityMeter } from "./sparsityMeter.ts";
 import { Store } from "./store.ts";
+import "../buttons.css";
+import "../page.css";
 import "./panel.css";
 
 type Mount = (container: HTMLElement, store: Store) => void;

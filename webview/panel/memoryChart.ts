@@ -19,6 +19,7 @@ import { type MemoryColumn, type MemoryFigure, memoryTable } from "./memoryTable
 import { cardColor, fullFineTuningColor, memoryClassColor, memoryClassName } from "./memoryWords.ts";
 import { StepView, stepButtons } from "./stepView.ts";
 import type { PanelState, Store } from "./store.ts";
+import "./memoryChart.css";
 
 /** Builds the chart and its table and keeps them current. */
 export function mountMemoryChart(container: HTMLElement, store: Store): void {

@@ -7,6 +7,7 @@ import { element } from "../element.ts";
 import { t } from "../strings.ts";
 import { type NoticeGroup, noticeGroups } from "./noticeGroups.ts";
 import type { Notice, PanelState, Store } from "./store.ts";
+import "./notices.css";
 
 const listed = 100;
 

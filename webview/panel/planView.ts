@@ -15,6 +15,7 @@ import { memoryClassColor, memoryClassName } from "./memoryWords.ts";
 import { methodName, methodOf } from "./methodTexts.ts";
 import { actionText } from "./runStatus.ts";
 import type { PanelState, Store } from "./store.ts";
+import "./planView.css";
 
 type Plan = Extract<PlanView, { kind: "plan" }>["plan"];
 type Peak = Pick<Plan, "peakBytes" | "bytesByClass">;

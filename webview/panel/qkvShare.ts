@@ -11,6 +11,8 @@ import { chosenTargets, valueAt } from "./formEdits.ts";
 import { isAdapter, methodOf } from "./methodTexts.ts";
 import { percentText, pieSlices, projectionColor, projectionText, type ShareFigure, shareFigure, shownProjections, slicePath } from "./shares.ts";
 import type { PanelState, Store } from "./store.ts";
+import "./layerRows.css";
+import "./qkvShare.css";
 
 const radius = 90;
 /** Smaller slices have their percentage in the legend only. */

@@ -13,6 +13,7 @@ import { type Field, type FieldGroup, fieldGroups } from "./formFields.ts";
 import { budgetField, targetsField } from "./methodFields.ts";
 import { actionText } from "./runStatus.ts";
 import type { PanelState, Store } from "./store.ts";
+import "./runForm.css";
 
 /** Builds the form and keeps it current. */
 export function mountRunForm(container: HTMLElement, store: Store): void {

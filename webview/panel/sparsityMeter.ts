@@ -10,6 +10,8 @@ import { exactCount } from "./byteUnits.ts";
 import { isAdapter, methodName, methodOf } from "./methodTexts.ts";
 import type { PanelState, Store } from "./store.ts";
 import { shareText, type Zeros, zerosOf, zerosSentence } from "./zeros.ts";
+import "./layerRows.css";
+import "./sparsityMeter.css";
 
 const lineWidth = 240;
 const lineHeight = 48;

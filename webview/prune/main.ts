@@ -15,6 +15,9 @@ import { BarGrid } from "./barGrid.ts";
 import { matrixTable } from "./matrixTable.ts";
 import { csvOf, gridOf, meanError, reduce, sparsityOf } from "./store.ts";
 import { actionText, errorText, matrixSentence, stageText, stateText, subjectText } from "./texts.ts";
+import "../buttons.css";
+import "../page.css";
+import "../runSigns.css";
 import "./prune.css";
 
 const root = document.getElementById("root") as HTMLElement;

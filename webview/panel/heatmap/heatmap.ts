@@ -22,6 +22,7 @@ import { mountTable } from "./table.ts";
 import { aggregationText, emptyText, gridLabel, missingText, modeExplanation, sourceText } from "./texts.ts";
 import { mountToolbar } from "./toolbar.ts";
 import { type HeatmapMode, heatmapModes } from "./values.ts";
+import "./heatmap.css";
 
 declare global {
   interface Window {

@@ -10,6 +10,7 @@ import { numberText } from "./numberText.ts";
 import { orderedCells, type SortKey } from "./ranking.ts";
 import { modeText } from "./texts.ts";
 import { type ValueMode, valueAt } from "./values.ts";
+import "./table.css";
 
 const rowPixels = 24;
 /** While values stream in, the order is made anew this seldom, so that rows can be read. */
