@@ -9,7 +9,7 @@ import { exactText, numberText, valueText } from "../../webview/panel/heatmap/nu
 import { cellSentence, cellText, emptyText, missingText, sourceText } from "../../webview/panel/heatmap/texts.ts";
 import { choosesBlocks, methodOf } from "../../webview/panel/methodTexts.ts";
 import { actionText, durationText, progressOf, progressText, runStatus } from "../../webview/panel/runStatus.ts";
-import { percentText, pieSlices, projectionText, shareFigure, shownProjections, slicePath } from "../../webview/panel/shares.ts";
+import { holdsLabel, percentText, pieSlices, projectionText, shareFigure, shownProjections, slicePath } from "../../webview/panel/shares.ts";
 import { initialState, type PanelState } from "../../webview/panel/store.ts";
 import { shareText, zerosOf, zerosSentence } from "../../webview/panel/zeros.ts";
 import { setStrings, t } from "../../webview/strings.ts";
@@ -240,6 +240,18 @@ test("shares: Q, K and V always, others when they hold any; the pie is a whole c
   assert.equal(slicePath({ from: 0, to: 0.25 }, 100), "M 0 0 L 0.000 -100.000 A 100 100 0 0 1 100.000 -0.000 Z");
   assert.match(slicePath({ from: 0, to: 0.75 }, 100), /A 100 100 0 1 1 -100\.000/);
   assert.equal(slicePath({ from: 0, to: 1 }, 100).match(/A /g)?.length, 2, "a whole circle is no empty path");
+  const held = [0.05, 0.1, 0.2, 0.5, 1].map((share) => [36, 48].map((width) => holdsLabel(share, width, 60)));
+  assert.deepEqual(
+    held,
+    [
+      [false, false],
+      [true, false],
+      [true, true],
+      [true, true],
+      [true, true],
+    ],
+    "a label stays within its slice",
+  );
   assert.deepEqual([0, 0.0001, 0.30556, 1].map(percentText), ["0.0 %", "< 0.1 %", "30.6 %", "100.0 %"]);
 });
 

@@ -9,14 +9,27 @@ import { onThemeChange, readTheme, type Theme } from "../theme.ts";
 import { readableOn } from "../themeColors.ts";
 import { chosenTargets, valueAt } from "./formEdits.ts";
 import { isAdapter, methodOf } from "./methodTexts.ts";
-import { percentText, pieSlices, projectionColor, projectionText, type ShareFigure, shareFigure, shownProjections, slicePath } from "./shares.ts";
+import {
+  holdsLabel,
+  percentText,
+  pieSlices,
+  projectionColor,
+  projectionText,
+  type ShareFigure,
+  shareFigure,
+  shownProjections,
+  slicePath,
+} from "./shares.ts";
 import type { PanelState, Store } from "./store.ts";
 import "./layerRows.css";
 import "./qkvShare.css";
 
 const radius = 90;
-/** Smaller slices have their percentage in the legend only. */
-const labelledShare = 0.06;
+const labelDistance = 0.66 * radius;
+/** Of a letter in a label. */
+const letterWidth = 6;
+/** More layers than this are drawn as thin bars, every tenth with its numbers; all numbers stand in the table. */
+const numberedLayers = 40;
 
 export function mountQkvShare(container: HTMLElement, store: Store): void {
   const empty = element("p", { class: "empty" });
@@ -41,6 +54,7 @@ export function mountQkvShare(container: HTMLElement, store: Store): void {
     drawn = { event, theme };
     setText(summary, figure.summary);
     pieBox.replaceChildren(pieOf(figure, theme), legendOf(figure, theme));
+    bars.classList.toggle("dense", figure.sharesByLayer.length > numberedLayers);
     bars.replaceChildren(...barsOf(figure, theme));
     table.replaceChildren(...tableOf(figure));
   });
@@ -85,19 +99,18 @@ function pieOf({ shares, ofPie }: ShareFigure, theme: Theme): SVGElement {
         "data-share": share,
       }),
     );
-    if (share < labelledShare) continue;
+    const lines = [projectionText(projection), percentText(share)];
+    // The others have their percentage in the legend only.
+    if (!holdsLabel(share, letterWidth * Math.max(...lines.map(({ length }) => length)), labelDistance)) continue;
     const turn = 2 * Math.PI * ((from + to) / 2);
-    const at = share > 0.999 ? 0 : 0.66 * radius;
+    const at = share > 0.999 ? 0 : labelDistance;
     const label = svgElement("text", {
       x: at * Math.sin(turn),
       y: -at * Math.cos(turn),
       class: "slice-label",
       fill: readableOn(colorOf(projection, theme)),
     });
-    label.append(
-      svgElement("tspan", { x: at * Math.sin(turn), dy: "-0.2em" }, projectionText(projection)),
-      svgElement("tspan", { x: at * Math.sin(turn), dy: "1.15em" }, percentText(share)),
-    );
+    label.append(...lines.map((line, index) => svgElement("tspan", { x: at * Math.sin(turn), dy: index === 0 ? "-0.2em" : "1.15em" }, line)));
     svg.append(label);
   }
   return svg;
@@ -121,14 +134,16 @@ function barsOf({ shares, sharesByLayer }: ShareFigure, theme: Theme): HTMLEleme
   const projections = shownProjections(shares);
   const totals = sharesByLayer.map((layer) => projections.reduce((sum, projection) => sum + (layer[projection] ?? 0), 0));
   const most = Math.max(...totals, Number.MIN_VALUE);
+  const every = sharesByLayer.length > numberedLayers ? 10 : 1;
   return sharesByLayer.map((layer, index) => {
+    const numbered = index % every === 0;
     const parts = projections.filter((projection) => (layer[projection] ?? 0) > 0);
     const track = element("span", { class: "share-track" });
     for (const projection of parts) {
       const share = layer[projection];
       const part = element("span", {
         class: "share-part",
-        title: `${projectionText(projection)} ${percentText(share)}`,
+        title: `${t("Layer")} ${index}: ${projectionText(projection)} ${percentText(share)}`,
         "data-layer": index,
         "data-projection": projection,
         "data-share": share,
@@ -140,9 +155,9 @@ function barsOf({ shares, sharesByLayer }: ShareFigure, theme: Theme): HTMLEleme
     return element(
       "div",
       { class: "share-row" },
-      element("span", { class: "share-layer" }, String(index)),
+      element("span", { class: "share-layer" }, numbered ? String(index) : ""),
       track,
-      element("span", { class: "share-number" }, percentText(totals[index])),
+      element("span", { class: "share-number" }, numbered ? percentText(totals[index]) : ""),
     );
   });
 }

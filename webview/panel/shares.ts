@@ -51,6 +51,11 @@ export function pieSlices(shares: Shares): Slice[] {
   });
 }
 
+/** Whether a label so wide fits in a slice where it is drawn, so far from the middle; all in the units of the figure. */
+export function holdsLabel(share: number, width: number, distance: number): boolean {
+  return share >= 0.5 || 2 * distance * Math.sin(Math.PI * share) >= width;
+}
+
 /** The outline of a slice around (0, 0) as an SVG path; a whole circle takes two arcs. */
 export function slicePath({ from, to }: Pick<Slice, "from" | "to">, radius: number): string {
   const point = (turn: number) =>

@@ -93,7 +93,9 @@ export class Picture {
     context.textAlign = "center";
     for (const { kind, ...rect } of layout.heads) {
       const { x, y, width, height } = onScreen(rect, view);
-      if (context.measureText(kind).width <= width + 3) context.fillText(kind, x + width / 2, y + height - 8);
+      // A letter alone where the name does not fit, as q, k, v and o are.
+      const fitting = [kind, kind[0]].find((text) => context.measureText(text).width <= width + 3);
+      if (fitting) context.fillText(fitting, x + width / 2, y + height - 8);
     }
     context.textAlign = "right";
     let last = { x: Number.NaN, middle: 0 };
