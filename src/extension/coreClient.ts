@@ -4,8 +4,8 @@
  * the core is killed.
  */
 import { randomUUID } from "node:crypto";
-import { Value } from "typebox/value";
 import type { CardReport } from "../protocol/cardReading.ts";
+import { fits } from "../protocol/compiledCheck.ts";
 import {
   type BlockPlace,
   type Cell,
@@ -210,7 +210,7 @@ export class CoreClient {
 
   #onFrame({ header, payload }: Frame): void {
     const schema = frameSchemas[header.kind as FrameKind];
-    if (schema && Value.Check(schema, header)) this.#onKnownFrame(header as FrameHeader, payload);
+    if (schema && fits(schema, header)) this.#onKnownFrame(header as FrameHeader, payload);
     else this.#listener.onMalformed?.(`a frame of kind ${String(header.kind).slice(0, 40)}`);
   }
 

@@ -6,6 +6,7 @@ import net from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { Value } from "typebox/value";
 import { ConnectionError, createMessageConnection, ErrorCodes, type MessageConnection, ResponseError } from "vscode-jsonrpc/node";
+import { fits } from "../protocol/compiledCheck.ts";
 import {
   type CoreNotification,
   type CoreNotifications,
@@ -62,7 +63,7 @@ export class CoreRpc {
 
   onNotification<Name extends CoreNotification>(name: Name, handle: (parameters: CoreNotifications[Name]) => void): void {
     this.#connection.onNotification(name, (parameters: unknown) => {
-      if (Value.Check(notificationSchemas[name], parameters)) handle(parameters as CoreNotifications[Name]);
+      if (fits(notificationSchemas[name], parameters)) handle(parameters as CoreNotifications[Name]);
       else this.#report(`a notification ${name}`);
     });
   }

@@ -4,8 +4,8 @@
  * The rule to keep: keys may be added, and an unknown key or kind harms nobody; what a key means never changes.
  */
 import Type, { type Static } from "typebox";
-import { Compile } from "typebox/compile";
 import { cardFields } from "./cardReading.ts";
+import { fits } from "./compiledCheck.ts";
 import type { RunEvent } from "./events.ts";
 import { memoryClasses } from "./memory.ts";
 
@@ -102,21 +102,11 @@ export type EventBodies = { [Kind in EventKind]: Static<(typeof eventSchemas)[Ki
 
 const numbering = Type.Object({ sequence: Type.Integer({ minimum: 1, maximum: 2 ** 53 - 1 }), timeMs: Type.Number() });
 
-/** Made on first use: histories of 100,000 events are checked in milliseconds. */
-const checks = new Map<string, { Check(value: unknown): boolean }>();
-
-function checkOf(kind: EventKind): { Check(value: unknown): boolean } {
-  let check = checks.get(kind);
-  if (!check) {
-    check = Compile(Type.Intersect([numbering, eventSchemas[kind]]));
-    checks.set(kind, check);
-  }
-  return check;
-}
+const numbered = Object.fromEntries(Object.entries(eventSchemas).map(([kind, schema]) => [kind, Type.Intersect([numbering, schema])]));
 
 /** The value as an event, or null when it is none that is known. */
 export function asRunEvent(value: unknown): RunEvent | null {
   const kind = typeof value === "object" && value !== null ? (value as { kind?: unknown }).kind : undefined;
   if (typeof kind !== "string" || !Object.hasOwn(eventSchemas, kind)) return null;
-  return checkOf(kind as EventKind).Check(value) ? (value as RunEvent) : null;
+  return fits(numbered[kind], value) ? (value as RunEvent) : null;
 }

@@ -1,7 +1,7 @@
 /**
  * Sends the events of a run to one host without a gap: a cursor that reads events.jsonl from where the host was, and goes on as it grows.
  * The rules to keep: what is sent was read from the file, so that nobody sees an event that a crash could take back; the next events are read only when
- * the last have left, so that a slow host costs no memory, and a tenth of a second later, so that many short steps cost a host no more than a few long ones.
+ * the last have left, so that a slow host costs no memory, and a quarter of a second later, so that many short steps cost a host no more than a few long ones.
  */
 import { type FileHandle, open } from "node:fs/promises";
 import path from "node:path";
@@ -10,7 +10,7 @@ import { runFiles } from "../files/runFolder.ts";
 
 const chunkBytes = 1 << 16;
 /** From one sending to the next; what comes after a silence goes at once. */
-const restMs = 100;
+const restMs = 250;
 
 export class EventFeed {
   readonly #file: string;

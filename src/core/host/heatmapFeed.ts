@@ -17,14 +17,21 @@ export interface FrameSink {
 
 type HeatmapKind = HeatmapHeader["kind"];
 
-/** At least so long from frame to frame, for heatmaps of usual and of very large models. */
-const manyCells = 200_000;
-const intervalMs = { usual: 100, large: 250 };
+/**
+ * At least so long from frame to frame, and so many bytes in that time at most: what carries frames to a screen costs by the byte. 100,000 blocks are shown
+ * four times a second, and nobody sees that it is not ten times.
+ */
+const shortestMs = 100;
+const bytesPerMs = 400;
 /**
  * After values were read from a run for so long, none are read for this many times as long: a watcher costs the run less than 2 %, with what is left for
  * the garbage collector counted in.
  */
 const restFactor = 75;
+
+function intervalMs({ length }: Uint8Array): number {
+  return Math.max(shortestMs, length / bytesPerMs);
+}
 
 class Watcher {
   readonly #sink: FrameSink;
@@ -97,7 +104,7 @@ export class HeatmapFeed {
     const ended = performance.now();
     // The first time says little: code is not compiled yet.
     const restMs = this.#latest.has("scores") ? restFactor * (ended - began) : 0;
-    this.#scoresMs = Math.max(began + (bytes.length > manyCells ? intervalMs.large : intervalMs.usual), ended + restMs);
+    this.#scoresMs = Math.max(began + intervalMs(bytes), ended + restMs);
     this.#show("scores", bytes);
   }
 
@@ -118,13 +125,14 @@ export class HeatmapFeed {
     if (step === this.#magnitudesStep || this.#watchers.size === 0) return;
     const began = performance.now();
     if (!still && (began < this.#magnitudesMs || !this.#somebodyWaits())) return;
+    let bytes: Uint8Array = new Uint8Array();
     try {
-      const bytes = magnitudesFrame(step, await measure());
+      bytes = magnitudesFrame(step, await measure());
       this.#magnitudesStep = step;
       this.#show("magnitudes", bytes);
     } finally {
       const ended = performance.now();
-      this.#magnitudesMs = Math.max(began + intervalMs.usual, ended + restFactor * (ended - began));
+      this.#magnitudesMs = Math.max(began + intervalMs(bytes), ended + restFactor * (ended - began));
     }
   }
 

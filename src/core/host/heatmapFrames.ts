@@ -16,7 +16,8 @@ export function scoresFrame(grids: readonly ScoreGrid[], blockSize: number, { st
     const [rows, columns] = gridShape(shape, blockSize);
     const { low, high } = range(scores);
     const perUnit = high > low ? 255 / (high - low) : 0;
-    for (let i = 0; i < scores.length; i++) payload[at++] = Math.round((scores[i] - low) * perUnit);
+    // Storing a byte cuts the fraction off.
+    for (let i = 0; i < scores.length; i++) payload[at++] = (scores[i] - low) * perUnit + 0.5;
     return { name, rows, columns, low, high };
   });
   return encodeFrame({ kind: "scores", step, afterStep, final, matrices } satisfies FrameHeader, payload);

@@ -8,6 +8,7 @@ import { readSelection } from "../../../src/core/commands/train.ts";
 import { openSafetensors } from "../../../src/core/files/safetensors.ts";
 import { decodeFloats } from "../../../src/core/files/storedFloats.ts";
 import { HeatmapFeed } from "../../../src/core/host/heatmapFeed.ts";
+import type { ScoreGrid } from "../../../src/core/methods/smt/selection.ts";
 import { coreToHostLimits, type FrameHeader, type FrameKind } from "../../../src/protocol/coreProtocol.ts";
 import { type Frame, FrameDecoder } from "../../../src/protocol/frames.ts";
 import type { Selection } from "../../../src/protocol/selection.ts";
@@ -258,4 +259,17 @@ test("scores that are dear to read are read seldom", async () => {
   for (; read.length < 4; await turn()) await feed.scored({ step: ++step, afterStep: 0 }, grids);
   assert.ok(read[1].began - read[0].began >= 100);
   for (const [i, { began }] of read.slice(2).entries()) assert.ok(began - read[i + 1].ended >= 50 * (read[i + 1].ended - read[i + 1].began));
+});
+
+test("large frames come seldom: 100,000 blocks four times a second, and none is made in between", async () => {
+  const feed = new HeatmapFeed(() => 1);
+  feed.watch({ send: async () => {} }, true);
+  const grid = { name: "a", layer: 0, projection: "q_proj", shape: [316, 316], scores: new Float32Array(316 * 316).fill(1) } satisfies ScoreGrid;
+  const read: number[] = [];
+  const grids = async () => {
+    read.push(performance.now());
+    return [grid];
+  };
+  for (let step = 0; read.length < 3; await turn()) await feed.scored({ step: ++step, afterStep: 0 }, grids);
+  for (const [i, atMs] of read.slice(1).entries()) assert.ok(atMs - read[i] >= 249, `${atMs - read[i]} ms`);
 });
