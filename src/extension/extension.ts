@@ -43,7 +43,7 @@ export interface SparseTunerApi {
   runs: RunSessions;
 }
 
-export async function activate(context: vscode.ExtensionContext): Promise<SparseTunerApi> {
+export function activate(context: vscode.ExtensionContext): SparseTunerApi {
   const parts = createParts(context);
   const { runs, known, panels, comparisons, log } = parts;
   const views = { runs: new RunsView(parts), models: new ModelsView(parts), devices: new DevicesView(parts) };
@@ -78,7 +78,8 @@ export async function activate(context: vscode.ExtensionContext): Promise<Sparse
     runs,
     parts.service,
   );
-  await attach(parts);
+  // Not waited for: VS Code restores no panel before this has returned.
+  void attach(parts);
   return { runs };
 }
 
@@ -100,7 +101,15 @@ function createParts(context: vscode.ExtensionContext): ShellParts {
   const known = new KnownRuns(runs, context.globalStorageUri);
   const inspectors = new BlockInspectors({ context, service, log });
   const perform: ShellParts["perform"] = (action, target) => performAction(parts, action, target);
-  const panels = new TrainingPanels({ context, runs, service, log, perform, inspect: (session, block) => inspectors.open(session, block) });
+  const panels = new TrainingPanels({
+    context,
+    runs,
+    service,
+    log,
+    attach: () => attach(parts),
+    perform,
+    inspect: (session, block) => inspectors.open(session, block),
+  });
   known.follow(panels);
   const lead = async (action: "chooseRuns" | "newComparison") =>
     void (await vscode.commands.executeCommand(commandId(action === "chooseRuns" ? "compareRuns" : "newComparison")));

@@ -2,7 +2,7 @@
  * What the extension host and the training panel say to each other by postMessage. The panel keeps nothing that the host cannot send again: it says `ready`,
  * gets one `hydrate` with everything, then changes. Types, and schemas for what comes from the panel; no I/O.
  * The rules to keep: the host checks every message of the panel by these schemas; typed arrays cross as they are, never as JSON; of frames only the latest
- * waits, and the next one is sent when the panel has shown the last (`frameShown`).
+ * waits, and the next one is sent when the panel has shown the last, or the whole that it began with (`frameShown`).
  */
 import Type, { type Static } from "typebox";
 import type { CardReport } from "./cardReading.ts";

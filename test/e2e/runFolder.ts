@@ -5,7 +5,7 @@ import path from "node:path";
 import { coreToHostLimits } from "../../src/protocol/coreProtocol.ts";
 import type { RunEvent } from "../../src/protocol/events.ts";
 import { type Frame, FrameDecoder } from "../../src/protocol/frames.ts";
-import { liveRunsFolder, parseLiveRunRecord } from "../../src/protocol/liveRun.ts";
+import { type LiveRunRecord, liveRunsFolder, parseLiveRunRecord } from "../../src/protocol/liveRun.ts";
 import type { Workbench } from "./workbench.ts";
 
 const cli = path.resolve(import.meta.dirname, "../../dist/cli.js");
@@ -45,10 +45,15 @@ export function commandLine<Answer>(workbench: Workbench, ...options: string[]):
   return JSON.parse(output) as Answer;
 }
 
-/** Process ids of the cores that the register of a workbench names for a run folder. */
-export function corePids(workbench: Workbench, runFolder: string): number[] {
+/** What the register of a workbench holds of the cores of a run folder. */
+export function coreRecords(workbench: Workbench, runFolder: string): LiveRunRecord[] {
   const folder = liveRunsFolder({ platform: process.platform, env: workbench.env, home: workbench.env.HOME ?? "" });
   if (!existsSync(folder)) return [];
   const records = readdirSync(folder).map((name) => parseLiveRunRecord(readFileSync(path.join(folder, name), "utf8")));
-  return records.filter((record) => record?.runFolder === runFolder).map((record) => record?.pid ?? 0);
+  return records.filter((record) => record !== null).filter((record) => record.runFolder === runFolder);
+}
+
+/** Their process ids. */
+export function corePids(workbench: Workbench, runFolder: string): number[] {
+  return coreRecords(workbench, runFolder).map(({ pid }) => pid);
 }

@@ -328,6 +328,23 @@ test("frames come while somebody looks and not before; those of a run at rest co
   assert.deepEqual(session.frames, stored);
 });
 
+test("who looks while a live core is still being looked for gets its frames, and no service is started for those of the folder", async (t) => {
+  const session = await started(t, openWindow(t).runs);
+  await new Watcher(session).stepped();
+  const asked: object[] = [];
+  const heatmap = async (parameters: object) => {
+    asked.push(parameters);
+    return { step: 0, frames: [] };
+  };
+  const restored = openWindow(t, { service: { ...noService, heatmap } }).runs.get(session.runFolder);
+  assert.equal(restored.live, false);
+  restored.watchFrames();
+  await restored.looked();
+  assert.equal(restored.live, true);
+  await until(() => restored.frames.some(({ header }) => header.kind === "selection"));
+  assert.deepEqual(asked, []);
+});
+
 test("what is asked of a core that is leaving is refused, and nothing else is thrown", async (t) => {
   const { runs } = openWindow(t);
   const session = await started(t, runs);

@@ -35,6 +35,8 @@ const parts: readonly { name: string; mount: Mount }[] = [
 ];
 /** And for a run file that was not started: first what can be decided, then what will be seen. */
 const draftOrder = ["form", "plan", "heatmap", "share", "sparsity", "loss", "memory", "notices"];
+/** What is looked at first in a run. The rest takes several times as long to make, and waits until this is on the screen. */
+const firstParts: ReadonlySet<string> = new Set(["heatmap", "share", "sparsity"]);
 const problemCharacters = 10_000;
 
 const store = new Store();
@@ -67,10 +69,15 @@ function mountAll(): Map<string, HTMLElement> {
   return new Map(
     parts.map(({ name, mount }) => {
       const container = element("div", { class: `panel-part part-${name}` });
-      mountPart(mount, container);
+      if (isDraft() || firstParts.has(name)) mountPart(mount, container);
+      else afterPaint(() => mountPart(mount, container));
       return [name, container];
     }),
   );
+}
+
+function isDraft(): boolean {
+  return store.state.run?.runFolder === null;
 }
 
 /** A part that cannot be built does not take the others with it. */
@@ -84,7 +91,7 @@ function mountPart(mount: Mount, container: HTMLElement): void {
 
 /** Puts the parts in the order that a draft or a run is read in; elements and not only their looks move, so that Tab follows. */
 function arrange(containers: Map<string, HTMLElement>): void {
-  const draft = store.state.run?.runFolder === null;
+  const draft = isDraft();
   if (draft === arrangedAsDraft) return;
   arrangedAsDraft = draft;
   root.dataset.subject = draft ? "draft" : "run";
@@ -94,7 +101,11 @@ function arrange(containers: Map<string, HTMLElement>): void {
 
 /** The host sends the next frame when this one is on the screen; a hidden page paints nothing and so asks for nothing. */
 function sayFrameShown(): void {
-  requestAnimationFrame(() => setTimeout(() => send({ kind: "frameShown" })));
+  afterPaint(() => send({ kind: "frameShown" }));
+}
+
+function afterPaint(work: () => void): void {
+  requestAnimationFrame(() => setTimeout(work));
 }
 
 onMessage<ToPanel>((message) => {
@@ -105,9 +116,9 @@ onMessage<ToPanel>((message) => {
   }
   take(message);
   if (!store.state.run) return;
+  if (message.kind === "frame" || message.kind === "hydrate") sayFrameShown();
   mounted ??= mountAll();
   arrange(mounted);
-  if (message.kind === "frame" || (message.kind === "hydrate" && message.frames.length > 0)) sayFrameShown();
 });
 addEventListener("error", ({ error, message }) => reportProblem(error ?? message));
 addEventListener("unhandledrejection", ({ reason }) => reportProblem(reason));

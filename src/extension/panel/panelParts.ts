@@ -17,6 +17,8 @@ export interface PanelParts {
   runs: RunSessions;
   service: ServiceClient;
   log: vscode.LogOutputChannel;
+  /** Attaches to the runs that live in this window. */
+  attach(): Promise<void>;
   /** Does what a button of the panel says; the same as the command of the palette. */
   perform(action: PanelAction, target: PanelTarget): Promise<void>;
   inspect(session: RunSession, block: BlockPlace): Promise<void>;

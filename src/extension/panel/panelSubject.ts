@@ -3,6 +3,7 @@
  * panel only passes messages on.
  * The rule to keep: nothing is kept here that cannot be read again from the file, the folder or the core.
  */
+import { readFile, stat } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import * as vscode from "vscode";
@@ -34,6 +35,8 @@ export interface PanelSubject {
   readonly card: CardReport | null;
   /** The form, and the text a plan is made from. */
   read(): Promise<{ form: FormView; planFile: string; planText: string } | null>;
+  /** Begins what `read` and `frames` will have to wait for; until it is disposed of. */
+  prepare(): vscode.Disposable;
   /** While the panel is visible. */
   watch(listener: SubjectListener): vscode.Disposable;
   edit(changes: Extract<FromPanel, { kind: "edit" }>["changes"]): Promise<void>;
@@ -72,6 +75,10 @@ export class DraftSubject implements PanelSubject {
       pid: null,
       machineBytes: os.totalmem(),
     };
+  }
+
+  prepare(): vscode.Disposable {
+    return new vscode.Disposable(() => {});
   }
 
   async read() {
@@ -136,11 +143,15 @@ export class RunSubject implements PanelSubject {
     return this.session.card;
   }
 
+  prepare(): vscode.Disposable {
+    this.session.load().catch(() => undefined); // It is asked for again, by who can say what is wrong.
+    return this.session.watchFrames();
+  }
+
   async read() {
-    // Before the history is asked for: a long one is read without holding the window up.
-    await this.session.load();
     const file = path.join(this.session.runFolder, "run.yaml");
-    const text = new TextDecoder().decode(await vscode.workspace.fs.readFile(vscode.Uri.file(file)));
+    // A long history is read without holding the window up. And a run whose core is still being looked for would be shown as interrupted.
+    const [text] = await Promise.all([readFile(file, "utf8"), this.session.load(), this.session.looked()]);
     const form = formView(text, file, false);
     return { form, planFile: file, planText: await this.#withSelection(text) };
   }
@@ -169,13 +180,9 @@ export class RunSubject implements PanelSubject {
   /** With the blocks that the run chose the plan is exact; until then it is the worst case. */
   async #withSelection(text: string): Promise<string> {
     if (!this.events.some(({ kind }) => kind === "selection")) return text;
-    const selection = vscode.Uri.file(path.join(this.session.runFolder, "selection.json"));
-    const known = await vscode.workspace.fs.stat(selection).then(
-      () => true,
-      () => false,
-    );
-    if (!known) return text;
-    const changes = editRunFile(text, [{ path: ["method", "selection"], value: selection.fsPath }]);
+    const selection = path.join(this.session.runFolder, "selection.json");
+    if (!(await stat(selection).catch(() => null))) return text;
+    const changes = editRunFile(text, [{ path: ["method", "selection"], value: selection }]);
     return changes
       .sort((a, b) => b.offset - a.offset)
       .reduce((all, { offset, length, text: put }) => all.slice(0, offset) + put + all.slice(offset + length), text);

@@ -7,7 +7,7 @@ import path from "node:path";
 import { Value } from "typebox/value";
 import * as vscode from "vscode";
 import { history } from "../../protocol/events.ts";
-import { type FromPanel, fromPanelSchemas, type HeatmapFrame, type PlanView, type RunView, type ToPanel } from "../../protocol/panelProtocol.ts";
+import { type FormView, type FromPanel, fromPanelSchemas, type HeatmapFrame, type PlanView, type RunView, type ToPanel } from "../../protocol/panelProtocol.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { withHeadline } from "../errorHeadlines.ts";
 import { editablePath } from "./browse.ts";
@@ -25,6 +25,8 @@ export class TrainingPanel {
   readonly #panel: vscode.WebviewPanel;
   readonly #parts: PanelParts;
   #subject: PanelSubject;
+  /** VS Code takes a while to make the page: what it will show is begun meanwhile. Null once it is there. */
+  #preparing: vscode.Disposable | null;
   /** What the visible webview is told by; null while it is hidden or has not said `ready`. */
   #watching: vscode.Disposable | null = null;
   readonly #waitingFrames = new Map<HeatmapFrame["header"]["kind"], HeatmapFrame>();
@@ -33,6 +35,8 @@ export class TrainingPanel {
   #closed = false;
   #settle: NodeJS.Timeout | null = null;
   #planNumber = 0;
+  /** For the log: when it was made, how long afterwards its page was ready, and what it was sent then. Null once that was on the screen. */
+  #opening: { beganMs: number; readyMs: number; frames: number } | null = { beganMs: performance.now(), readyMs: 0, frames: 0 };
   #plan: PlanView = { kind: "none" };
 
   constructor(panel: vscode.WebviewPanel, subject: PanelSubject, parts: PanelParts) {
@@ -51,6 +55,7 @@ export class TrainingPanel {
       this.#rest();
     });
     panel.title = subject.name;
+    this.#preparing = panel.visible ? subject.prepare() : null;
     panel.webview.html = webviewHtml(panel.webview, parts.context.extensionUri, "panel", "Sparse Tuner Training Panel");
   }
 
@@ -82,8 +87,9 @@ export class TrainingPanel {
 
   /** The webview will say `ready` again when it is shown again: VS Code makes it anew. */
   #rest(): void {
+    this.#preparing?.dispose();
     this.#watching?.dispose();
-    this.#watching = null;
+    this.#preparing = this.#watching = null;
     this.#waitingFrames.clear();
     this.#frameOnItsWay = false;
     if (this.#settle) clearTimeout(this.#settle);
@@ -115,6 +121,7 @@ export class TrainingPanel {
         return this.#browse(message.path);
       case "frameShown":
         this.#frameOnItsWay = false;
+        this.#logOpening();
         return this.#sendFrame();
       case "readCell":
         return this.#readCell(message);
@@ -135,32 +142,49 @@ export class TrainingPanel {
   }
 
   async #hydrate(): Promise<void> {
-    this.#rest();
+    if (this.#opening) this.#opening.readyMs = performance.now() - this.#opening.beganMs;
     const subject = this.#subject;
-    const [strings, read] = await Promise.all([webviewStrings(), subject.read().catch(() => null)]);
-    // It may have been hidden or closed, have shown something else, or have said that it is ready once more, meanwhile.
-    if (this.#closed || !this.#panel.visible || subject !== this.#subject) return;
-    this.#rest();
-    this.#watching = subject.watch({
+    // Held until it is watched: if nobody looked for a moment in between, the core would be told so.
+    const preparing = subject.prepare();
+    try {
+      this.#rest();
+      const [strings, read] = await Promise.all([webviewStrings(), subject.read().catch(() => null)]);
+      // It may have been hidden or closed, have shown something else, or have said that it is ready once more, meanwhile.
+      if (this.#closed || !this.#panel.visible || subject !== this.#subject) return;
+      this.#rest();
+      this.#watching = this.#watch(subject);
+      this.#sendAll(subject, strings, read?.form ?? null);
+      if (read) void this.#makePlan(read.planFile, read.planText);
+    } finally {
+      preparing.dispose();
+    }
+  }
+
+  #watch(subject: PanelSubject): vscode.Disposable {
+    return subject.watch({
       onRun: (run) => this.#send({ kind: "run", run: inLanguage(run) }),
       onText: () => this.#textChanged(),
       onEvents: (events) => this.#send({ kind: "events", events }),
       onFrame: (frame) => this.#offer(frame),
       onCard: (card) => this.#send({ kind: "card", card }),
     });
-    const frames = [...subject.frames];
-    this.#frameOnItsWay = frames.length > 0;
-    this.#send({
-      kind: "hydrate",
-      strings,
-      run: inLanguage(subject.run),
-      form: read?.form ?? null,
-      plan: this.#plan,
-      events: history([...subject.events]),
-      frames,
-      card: subject.card,
-    });
-    if (read) await this.#makePlan(read.planFile, read.planText);
+  }
+
+  #sendAll({ run, events, frames, card }: PanelSubject, strings: Record<string, string>, form: FormView | null): void {
+    this.#frameOnItsWay = true;
+    if (this.#opening) this.#opening.frames = frames.length;
+    this.#send({ kind: "hydrate", strings, run: inLanguage(run), form, plan: this.#plan, events: history(events), frames: [...frames], card });
+  }
+
+  #logOpening(): void {
+    if (!this.#opening) return;
+    const { beganMs, readyMs, frames } = this.#opening;
+    this.#opening = null;
+    const shownMs = performance.now() - beganMs;
+    const what = frames > 0 ? "its heatmap" : "no heatmap yet";
+    this.#parts.log.info(
+      `A training panel: its page was ready after ${readyMs.toFixed(0)} ms and on the screen, with ${what}, after ${shownMs.toFixed(0)} ms`,
+    );
   }
 
   #offer(frame: HeatmapFrame): void {

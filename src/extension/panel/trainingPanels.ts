@@ -9,6 +9,7 @@ import { TrainingPanel, trainingPanelType } from "./trainingPanel.ts";
 
 export class TrainingPanels {
   readonly #parts: PanelParts;
+  readonly #createdMs = performance.now();
   readonly #panels = new Set<TrainingPanel>();
   readonly #activeChanged = new vscode.EventEmitter<void>();
   readonly #serializer: vscode.Disposable;
@@ -18,7 +19,8 @@ export class TrainingPanels {
     this.#parts = parts;
     this.#serializer = vscode.window.registerWebviewPanelSerializer(trainingPanelType, {
       deserializeWebviewPanel: async (panel, state: unknown) => {
-        const subject = this.#restored(state) ?? this.#liveSubject();
+        parts.log.info(`A training panel is restored ${(performance.now() - this.#createdMs).toFixed(0)} ms after the extension was activated`);
+        const subject = this.#restored(state) ?? (await this.#liveSubject());
         if (subject) this.#adopt(panel, subject);
         else panel.dispose();
       },
@@ -76,7 +78,8 @@ export class TrainingPanels {
   }
 
   /** A window that was reloaded before it had saved what the panel showed: the run that is alive is what it was opened for. */
-  #liveSubject(): PanelSubject | null {
+  async #liveSubject(): Promise<PanelSubject | null> {
+    await this.#parts.attach();
     const live = this.#parts.runs.all().find((session) => session.live);
     return live ? new RunSubject(live) : null;
   }

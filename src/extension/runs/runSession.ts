@@ -130,6 +130,11 @@ export class RunSession {
     return this.#open().history.load();
   }
 
+  /** Resolves when it is known whether a core lives, where that is being looked for. */
+  looked(): Promise<void> {
+    return this.#refreshing;
+  }
+
   /** While somebody looks. Counted: the core sends frames and the graphics card's figures only then. */
   watchFrames(): { dispose(): void } {
     let watching = true;
@@ -319,7 +324,7 @@ export class RunSession {
     if (on && this.#framesAt !== history.lastSequence) this.#heatmaps.forgetFrames();
     link.watchFrames(on).catch((error: unknown) => this.#services.log(`${this.runFolder}: ${error instanceof Error ? error.message : error}`));
     if (!on) this.#setCard(null);
-    if (on && !this.live) this.#readStored();
+    if (on && !this.live) void this.looked().then(() => this.live || this.#readStored());
   }
 
   /** Frames of kinds that no core has sent, out of the folder, once blocks were chosen. */
