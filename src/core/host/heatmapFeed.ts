@@ -18,11 +18,12 @@ export interface FrameSink {
 type HeatmapKind = HeatmapHeader["kind"];
 
 /**
- * At least so long from frame to frame, and so many bytes in that time at most: what carries frames to a screen costs by the byte. 100,000 blocks are shown
- * four times a second, and nobody sees that it is not ten times.
+ * From frame to frame. What carries frames to a screen costs by the byte, so that large ones come more seldom: 100,000 blocks three times a second, and
+ * nobody sees that it is not ten times; 400,000 once.
  */
 const shortestMs = 100;
-const bytesPerMs = 400;
+const longestMs = 1000;
+const bytesPerMs = 300;
 /**
  * After values were read from a run for so long, none are read for this many times as long: a watcher costs the run less than 2 %, with what is left for
  * the garbage collector counted in.
@@ -30,7 +31,7 @@ const bytesPerMs = 400;
 const restFactor = 75;
 
 function intervalMs({ length }: Uint8Array): number {
-  return Math.max(shortestMs, length / bytesPerMs);
+  return Math.min(longestMs, Math.max(shortestMs, length / bytesPerMs));
 }
 
 class Watcher {
