@@ -7,7 +7,15 @@ import path from "node:path";
 import { Value } from "typebox/value";
 import * as vscode from "vscode";
 import { history } from "../../protocol/events.ts";
-import { type FormView, type FromPanel, fromPanelSchemas, type HeatmapFrame, type PlanView, type RunView, type ToPanel } from "../../protocol/panelProtocol.ts";
+import {
+  type FormView,
+  type FromPanel,
+  fromPanelSchemas,
+  type HeatmapFrame,
+  type PlanView,
+  type RunView,
+  type ToPanel,
+} from "../../protocol/panelProtocol.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { withHeadline } from "../errorHeadlines.ts";
 import { editablePath } from "./browse.ts";
