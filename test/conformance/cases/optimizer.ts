@@ -63,7 +63,7 @@ function sumSquaresCase(sizes: number[], dtype: DType, edit: (data: Float32Array
           edit(data);
           device.write(tensor, data);
           const stored = await device.read(tensor);
-          expected.push(Float64Array.from(stored).reduce((sum, x) => sum + x * x, 0));
+          expected[i] = Float64Array.from(stored).reduce((sum, x) => sum + x * x, 0);
           return tensor;
         }),
       );

@@ -1,10 +1,11 @@
 /**
  * Work for the card, in order: compute dispatches are gathered into one submission, with the parameters of all of them in one buffer, and sent when the
  * host waits or a submission is full. It knows no op.
- * The rules to keep: a transfer from the host is sent after everything recorded before it; an error of the card is thrown at the next wait, with the name
- * of the kernel when it can be known.
+ * The rules to keep: a transfer from the host is sent after everything recorded before it; an error of the card is thrown at the next wait, its cause before
+ * what followed from it; once the card is lost, everything but closing throws.
  */
-import type { GpuData } from "./buffers.ts";
+import { DeviceLostError } from "../deviceLost.ts";
+import { type GpuData, spansOf } from "./buffers.ts";
 
 /** A compiled kernel. */
 export interface Pipeline {
@@ -16,6 +17,8 @@ export interface Pipeline {
 /** Parameters of one dispatch start at multiples of this, as uniform offsets must. */
 const slotBytes = 256;
 const slots = 512;
+/** What this holds on the card. */
+export const parameterBytes = slots * slotBytes;
 
 export class Commands {
   readonly #device: GPUDevice;
@@ -24,21 +27,36 @@ export class Commands {
   #used = 0;
   #encoder: GPUCommandEncoder | null = null;
   #pass: GPUComputePassEncoder | null = null;
+  #watched: Promise<void>[] = [];
+  #cause: Error | null = null;
   #error: Error | null = null;
+  #lost: DeviceLostError | null = null;
 
   constructor(device: GPUDevice) {
     this.#device = device;
-    this.#params = device.createBuffer({ size: slots * slotBytes, usage: 0x0040 | 0x0008 }); // UNIFORM | COPY_DST
+    this.#params = device.createBuffer({ size: parameterBytes, usage: 0x0040 | 0x0008 }); // UNIFORM | COPY_DST
     device.addEventListener("uncapturederror", (event) => {
       this.#error ??= new Error(`webgpu: ${event.error.message}`);
     });
-    void device.lost.then(({ reason, message }) => {
-      if (reason !== "destroyed") this.#error ??= new Error(`webgpu: the device was lost: ${message}`);
+    void device.lost.then(({ message }) => {
+      this.#lost = new DeviceLostError(message);
     });
+  }
+
+  /** What may turn out to have failed; it is thrown at the next wait. */
+  watch(failure: Promise<Error | null>): void {
+    const settled = failure.then(
+      (error) => {
+        this.#cause ??= error;
+      },
+      () => {}, // a lost card answers nothing; that it is lost is known
+    );
+    this.#watched.push(settled);
   }
 
   /** Runs a kernel over so many workgroups; `params` are 32-bit words. */
   dispatch({ pipeline, layout }: Pipeline, buffers: readonly GPUBuffer[], params: Uint32Array, groups: readonly [number, number, number]): void {
+    this.#requireCard();
     if (groups.some((count) => count === 0)) return;
     if (this.#used === slots) this.submit();
     this.#encoder ??= this.#device.createCommandEncoder();
@@ -56,10 +74,12 @@ export class Commands {
     this.#pass.dispatchWorkgroups(...groups);
   }
 
-  /** Whole words of a buffer become these bytes. */
-  upload(buffer: GPUBuffer, byteOffset: number, bytes: ArrayBufferView<ArrayBuffer>): void {
+  /** Whole words of a tensor's storage become these bytes. */
+  upload(data: GpuData, firstByte: number, bytes: ArrayBufferView<ArrayBuffer>): void {
+    this.#requireCard();
     this.submit();
-    this.#device.queue.writeBuffer(buffer, byteOffset, bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    for (const span of spansOf(data, firstByte, bytes.byteLength))
+      this.#device.queue.writeBuffer(span.buffer, span.offset, bytes.buffer, bytes.byteOffset + span.from, span.bytes);
   }
 
   /** Hands over what was recorded. */
@@ -73,36 +93,49 @@ export class Commands {
     this.#used = 0;
   }
 
-  /** Bytes of a buffer's words [first, first + count), when everything before has been done. */
-  async download({ buffer }: Pick<GpuData, "buffer">, first: number, count: number): Promise<ArrayBuffer> {
+  /** So many bytes of a storage from its byte `first` on, whole words, when everything before has been done. They pass through memory of the host's. */
+  async download(data: GpuData, first: number, count: number): Promise<ArrayBuffer> {
+    this.#requireCard();
     this.submit();
-    const size = Math.max(4, 4 * count);
-    const staging = this.#device.createBuffer({ size, usage: 0x0001 | 0x0008 }); // MAP_READ | COPY_DST
     const encoder = this.#device.createCommandEncoder();
-    if (count > 0) encoder.copyBufferToBuffer(buffer, 4 * first, staging, 0, 4 * count);
+    const staged = [...spansOf(data, first, count)].map(({ buffer, offset, from, bytes }) => {
+      const staging = this.#device.createBuffer({ size: Math.max(4, bytes), usage: 0x0001 | 0x0008 }); // MAP_READ | COPY_DST
+      if (bytes > 0) encoder.copyBufferToBuffer(buffer, offset, staging, 0, bytes);
+      return { staging, from, bytes };
+    });
     this.#device.queue.submit([encoder.finish()]);
+    const result = new Uint8Array(count);
     try {
-      await staging.mapAsync(0x0001);
-      return staging.getMappedRange().slice(0, 4 * count);
+      await Promise.all(staged.map(({ staging }) => staging.mapAsync(0x0001)));
+      for (const { staging, from, bytes } of staged) result.set(new Uint8Array(staging.getMappedRange(), 0, bytes), from);
     } catch (error) {
-      throw this.#error ?? error;
+      this.#error ??= error as Error;
     } finally {
-      staging.destroy();
-      this.#check();
+      for (const { staging } of staged) staging.destroy();
     }
+    await this.#check();
+    return result.buffer;
   }
 
   /** Waits for everything that was recorded. */
   async done(): Promise<void> {
+    this.#requireCard();
     this.submit();
     await this.#device.queue.onSubmittedWorkDone();
-    this.#check();
+    await this.#check();
   }
 
-  #check(): void {
-    const error = this.#error;
+  async #check(): Promise<void> {
+    await Promise.all(this.#watched.splice(0));
+    this.#requireCard();
+    const error = this.#cause ?? this.#error;
+    this.#cause = null;
     this.#error = null;
     if (error) throw error;
+  }
+
+  #requireCard(): void {
+    if (this.#lost) throw this.#lost;
   }
 
   close(): void {

@@ -12,6 +12,8 @@ export interface Gpu {
   adapter: GPUAdapter;
   /** For people: vendor, architecture and driver as the driver names them. */
   title: string;
+  /** Of the largest buffer that a kernel may bind. */
+  bindingBytes: number;
   /** Destroys the device; nothing of it may be used afterwards. */
   close(): void;
 }
@@ -35,8 +37,13 @@ function keep(gpu: object): () => void {
   return () => kept.delete(gpu);
 }
 
+export interface GpuOptions {
+  /** Binds no more than this at once, though the card may allow more: at least 256. */
+  bindingBytes?: number;
+}
+
 /** Opens the fastest adapter. Throws UserError `device/no-webgpu` (the package is not there) or `device/no-gpu`. */
-export async function openGpu(): Promise<Gpu> {
+export async function openGpu({ bindingBytes = Number.POSITIVE_INFINITY }: GpuOptions = {}): Promise<Gpu> {
   const dawn = await loadDawn();
   const gpu = dawn.create(dawnOptions);
   const release = keep(gpu);
@@ -69,6 +76,7 @@ export async function openGpu(): Promise<Gpu> {
       device,
       adapter,
       title: [vendor, architecture, description].filter(Boolean).join(" "),
+      bindingBytes: Math.min(bindingBytes, maxStorageBufferBindingSize, maxBufferSize),
       close() {
         device.destroy();
         release();

@@ -10,14 +10,16 @@ import { HostTensors } from "../hostTensors.ts";
 import { MemoryLedger } from "../memoryLedger.ts";
 import * as shapes from "../shapes.ts";
 import { Buffers, type GpuData } from "./buffers.ts";
-import { Commands } from "./commands.ts";
+import { Commands, parameterBytes } from "./commands.ts";
 import type { Gpu } from "./gpu.ts";
 import { copy, fill } from "./kernels/elementwise.wgsl.ts";
 import { Programs } from "./program.ts";
 
-/** Room for what an op needs beside its tensors, f32; taken when the device opens and counted as workspace. */
+/** What the device takes for itself when it opens, counted as workspace: room for what an op needs beside its tensors, f32, and for what is small. */
 export const webgpuWorkspaceBytes = 64 << 20;
-export const workspaceElements = webgpuWorkspaceBytes / 4;
+/** The small: parameters of dispatches, and integer tables; of a selection of thousands of blocks a few hundred kilobytes. More tables are counted as they come. */
+const smallBytes = 4 << 20;
+export const workspaceElements = (webgpuWorkspaceBytes - smallBytes) / 4;
 
 export interface TensorData extends GpuData {
   /** Of an i32 tensor: what it holds. */
@@ -35,18 +37,22 @@ export class WebgpuMemory {
   readonly #tensors: HostTensors<TensorData>;
   /** Integer tables as callers pass them, by identity: a selection's tables are the same objects in every step. */
   readonly #tables = new WeakMap<Int32Array, { tensor: Table; content: Int32Array }>();
+  readonly #forgotten = new FinalizationRegistry<GpuData>((storage) => this.#releaseTable(storage));
+  #closed = false;
+  #tableBytes = parameterBytes;
 
   constructor(gpu: Gpu) {
     this.#gpu = gpu;
     this.description = `webgpu: ${gpu.title}`;
     this.commands = new Commands(gpu.device);
-    this.#buffers = new Buffers(gpu.device, () => this.commands.submit());
+    this.#buffers = new Buffers(gpu, this.commands);
     this.#tensors = new HostTensors<TensorData>(this.ledger, {
       create: (size, dtype) => ({ ...this.#buffers.create(size, dtype), ints: dtype === "i32" ? new Int32Array(size) : null }),
-      view: (data, start, size) => ({ buffer: data.buffer, at: data.at + start, size, ints: data.ints?.subarray(start, start + size) ?? null }),
+      view: (data, start, size) => ({ ...data, at: data.at + start, size, ints: data.ints?.subarray(start, start + size) ?? null }),
       release: (data) => this.#buffers.release(data),
     });
     this.programs = new Programs(gpu.device, this.commands, (tensor) => this.data(tensor));
+    this.ledger.add("workspace", smallBytes);
     this.workspace = this.allocate([workspaceElements], "f32", "workspace");
   }
 
@@ -70,9 +76,43 @@ export class WebgpuMemory {
   protected table(table: Int32Array, make: (table: Int32Array) => Int32Array = (same) => same): Tensor {
     const known = this.#tables.get(table);
     if (known?.content.every((value, i) => value === table[i])) return known.tensor;
-    const tensor = new Table(this.#gpu.device, make(table));
+    if (known) {
+      this.#forgotten.unregister(known.tensor);
+      this.#releaseTable(known.tensor.data);
+    }
+    const tensor = this.#newTable(make(table));
     this.#tables.set(table, { tensor, content: table.slice() });
+    const { ints: _table, ...storage } = tensor.data; // the register must not hold what it waits for
+    this.#forgotten.register(table, storage, tensor);
     return tensor;
+  }
+
+  /** Integer tables for the time of a call. */
+  protected withTables(contents: Int32Array[], run: (tables: Tensor[]) => void): void {
+    const tables = contents.map((content) => this.#newTable(content));
+    run(tables);
+    for (const { data } of tables) this.#releaseTable(data);
+  }
+
+  #newTable(content: Int32Array): Table {
+    const tensor = new Table({ ...this.#buffers.create(content.length, "i32"), ints: content });
+    this.#countTables(4 * content.length);
+    this.commands.upload(tensor.data, 0, content as Int32Array<ArrayBuffer>);
+    return tensor;
+  }
+
+  #releaseTable(storage: GpuData): void {
+    if (this.#closed) return;
+    this.#buffers.release(storage);
+    this.#countTables(-4 * storage.size);
+  }
+
+  #countTables(bytes: number): void {
+    const beyond = () => Math.max(0, this.#tableBytes - smallBytes);
+    const before = beyond();
+    this.#tableBytes += bytes;
+    if (beyond() > before) this.ledger.add("workspace", beyond() - before);
+    else this.ledger.remove("workspace", before - beyond());
   }
 
   allocate(shape: readonly number[], dtype: DType, memoryClass: MemoryClass): Tensor {
@@ -90,13 +130,13 @@ export class WebgpuMemory {
   write(tensor: Tensor, data: Float32Array | Int32Array, offset = 0): void {
     shapes.checkWrite(tensor, data, offset);
     if (data.length === 0) return;
-    const { buffer, at, ints } = this.data(tensor);
+    const storage = this.data(tensor);
     if (tensor.dtype === "bf16") {
       this.#uploadBf16(tensor, offset, Uint16Array.from(data, toBfloat16));
       return;
     }
-    ints?.set(data, offset);
-    this.commands.upload(buffer, 4 * (at + offset), data as Float32Array<ArrayBuffer>);
+    storage.ints?.set(data, offset);
+    this.commands.upload(storage, 4 * (storage.at + offset), data as Float32Array<ArrayBuffer>);
   }
 
   load(tensor: Tensor, offset: number, bytes: Uint8Array, stored: FileDType): number {
@@ -118,34 +158,35 @@ export class WebgpuMemory {
 
   /** Whole words at once; a half at either end passes through the workspace, so that its neighbour stays. */
   #uploadBf16(tensor: Tensor, offset: number, values: Uint16Array): void {
-    const { buffer, at } = this.data(tensor);
-    const start = at + offset;
+    const storage = this.data(tensor);
+    const start = storage.at + offset;
     if (start % 2 === 0 && values.length % 2 === 0) {
-      this.commands.upload(buffer, 2 * start, values as Uint16Array<ArrayBuffer>);
+      this.commands.upload(storage, 2 * start, values as Uint16Array<ArrayBuffer>);
       return;
     }
     for (let first = 0; first < values.length; first += workspaceElements) {
       const part = values.subarray(first, first + workspaceElements);
       const floats = new Float32Array(Uint32Array.from(part, (bits) => bits << 16).buffer);
       const room = this.room(floats.length);
-      this.commands.upload(this.data(room).buffer, 4 * this.data(room).at, floats);
-      copy(this.programs, this.#elements(tensor, offset + first, floats.length), room);
+      this.commands.upload(this.data(room), 4 * this.data(room).at, floats);
+      copy(this.programs, this.elements(tensor, offset + first, floats.length), room);
     }
   }
 
   /** Elements [first, first + count) of a tensor, whatever its shape. */
-  #elements(tensor: Tensor, first: number, count: number): Tensor {
+  protected elements(tensor: Tensor, first: number, count: number): Tensor {
     return this.rows(this.#tensors.shaped(tensor, [sizeOf(tensor.shape)]), first, count);
   }
 
   async read(tensor: Tensor, offset = 0, count = sizeOf(tensor.shape) - offset): Promise<Float32Array | Int32Array> {
     shapes.checkRead(tensor, offset, count);
-    const { buffer, at } = this.data(tensor);
-    const start = at + offset;
-    if (tensor.dtype === "i32") return new Int32Array(await this.commands.download({ buffer }, start, count));
-    if (tensor.dtype === "f32") return new Float32Array(await this.commands.download({ buffer }, start, count));
-    const firstWord = start >> 1;
-    const halves = new Uint16Array(await this.commands.download({ buffer }, firstWord, Math.ceil((start + count) / 2) - firstWord));
+    const storage = this.data(tensor);
+    const start = storage.at + offset;
+    if (tensor.dtype === "i32") return new Int32Array(await this.commands.download(storage, 4 * start, 4 * count));
+    if (tensor.dtype === "f32") return new Float32Array(await this.commands.download(storage, 4 * start, 4 * count));
+    const firstWord = start >>> 1;
+    const words = Math.ceil((start + count) / 2) - firstWord;
+    const halves = new Uint16Array(await this.commands.download(storage, 4 * firstWord, 4 * words));
     const skip = start - 2 * firstWord;
     return new Float32Array(Uint32Array.from(halves.subarray(skip, skip + count), (bits) => bits << 16).buffer);
   }
@@ -167,26 +208,26 @@ export class WebgpuMemory {
   }
 
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
     this.#tensors.close();
+    this.ledger.remove("workspace", Math.max(smallBytes, this.#tableBytes));
     this.#buffers.close();
     this.commands.close();
     this.#gpu.close();
   }
 }
 
-/** Integers that a kernel reads, a few kilobytes that the ledger does not count. The card forgets them when nobody here refers to them any more. */
+/** Integers that a kernel reads, beside the tensors that callers know. */
 class Table implements Tensor {
   readonly shape: readonly number[];
   readonly dtype = "i32";
   readonly memoryClass = "workspace";
   readonly data: TensorData;
 
-  constructor(device: GPUDevice, content: Int32Array) {
-    this.shape = [content.length];
-    const buffer = device.createBuffer({ size: Math.max(4, content.byteLength), usage: 0x0080, mappedAtCreation: true }); // STORAGE
-    new Int32Array(buffer.getMappedRange()).set(content);
-    buffer.unmap();
-    this.data = { buffer, at: 0, size: content.length, ints: content };
+  constructor(data: TensorData) {
+    this.shape = [data.size];
+    this.data = data;
   }
 }
 

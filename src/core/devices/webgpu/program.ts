@@ -1,14 +1,15 @@
 /**
  * Kernels as ops write them: WGSL over named tensors of either dtype. This makes the bindings, the accessors and the parameters, and keeps every compiled
- * variant. A variant is a kernel's name, its tensors' dtypes, which of them share a buffer, and the op's own word.
+ * variant. A variant is a kernel's name, its tensors' dtypes, in which buffers each of them lies, and the op's own word.
  *
  * In the WGSL, `x(i)` is element i of tensor x as f32 (i32 for ids), `set_x(i, v)` stores into an f32 tensor, and `p.count` is a parameter. A bf16 tensor holds two
- * elements a 32-bit word: it is written by {@link Programs.map} alone, where one invocation owns a word.
+ * elements a 32-bit word: it is written by {@link Programs.map} alone, where one invocation owns a word. A tensor larger than a binding lies in several buffers,
+ * its parts: an accessor then chooses by the index, a kernel binds the parts that its rows reach, and a map is written part by part.
  * The rule to keep: a buffer is bound once, however many of the tensors lie in it; WebGPU refuses two writable bindings of one buffer.
  */
-import type { DType, Tensor } from "../device.ts";
+import { bytesOf, bytesPerElement, type DType, sizeOf, type Tensor } from "../device.ts";
 import { UnsupportedError } from "../unsupported.ts";
-import type { GpuData } from "./buffers.ts";
+import { type GpuData, partsOf, tooManyParts } from "./buffers.ts";
 import type { Commands, Pipeline } from "./commands.ts";
 
 /** A parameter: integers are u32, `{ f32 }` is a float. */
@@ -41,56 +42,127 @@ export interface Map {
 const maxGroups = 65535;
 const mapWidth = 64;
 
+/** The elements of tensors that a dispatch reaches, where that is fewer than all. */
+interface Reach {
+  names: readonly string[];
+  first: number;
+  count: number;
+}
+
+/** Where a tensor's elements are bound: several bindings where it lies in several parts. */
+interface Binding {
+  name: string;
+  dtype: DType;
+  at: number;
+  indices: number[];
+  partBytes: number;
+}
+
 export class Programs {
   readonly #device: GPUDevice;
   readonly #commands: Commands;
   readonly #data: (tensor: Tensor) => GpuData;
   readonly #pipelines = new Map<string, Pipeline>();
+  /** Buffers that a kernel may bind. */
+  readonly #mostBuffers: number;
 
   constructor(device: GPUDevice, commands: Commands, data: (tensor: Tensor) => GpuData) {
     this.#device = device;
     this.#commands = commands;
     this.#data = data;
+    this.#mostBuffers = device.limits.maxStorageBuffersPerShaderStage;
   }
 
-  run({ name, tensors, params, wgsl, groups }: Kernel): void {
-    const buffers: GPUBuffer[] = [];
-    const bindings: number[] = [];
-    const words: Param[] = [];
-    for (const tensor of Object.values(tensors)) {
-      const { buffer, at } = this.#data(tensor);
-      if (!buffers.includes(buffer)) buffers.push(buffer);
-      bindings.push(buffers.indexOf(buffer));
-      words.push(at);
-    }
-    const signature = Object.entries(tensors).map(([tensorName, { dtype }], i) => `${tensorName}:${dtype}@${bindings[i]}`);
+  run(kernel: Kernel): void {
+    this.#dispatch(kernel, null);
+  }
+
+  /** Whether a tensor lies in several buffers, among which the accessors alone know to choose. */
+  isSplit(tensor: Tensor): boolean {
+    return partsOf(this.#data(tensor), tensor.dtype).buffers.length > 1;
+  }
+
+  /** How many neighbouring elements lie in two buffers at most: all, or as many as a part holds, which is a power of two. */
+  elementsTogether(tensor: Tensor): number {
+    return this.isSplit(tensor) ? this.#data(tensor).partBytes / bytesPerElement[tensor.dtype] : sizeOf(tensor.shape);
+  }
+
+  #dispatch({ name, tensors, params, wgsl, groups }: Kernel, reach: Reach | null): void {
+    const { buffers, bindings } = this.#bind(name, tensors, reach);
+    const signature = bindings.map((binding) => `${binding.name}:${binding.dtype}@${binding.indices.join("+")}`);
     const key = [name, ...signature, ...Object.entries(params).map(([param, value]) => `${param}:${typeof value}`)].join(" ");
     let pipeline = this.#pipelines.get(key);
     if (!pipeline) {
-      pipeline = this.#compile(key, buffers.length, prelude(tensors, bindings, params) + wgsl());
+      pipeline = this.#compile(key, buffers.length, prelude(bindings, params) + wgsl());
       this.#pipelines.set(key, pipeline);
     }
-    this.#commands.dispatch(pipeline, buffers, packed([...words, ...Object.values(params)]), groups);
+    this.#commands.dispatch(pipeline, buffers, packed([...bindings.map(({ at }) => at), ...Object.values(params)]), groups);
+  }
+
+  /** Every buffer once. Throws UserError `device/out-of-memory` when the driver allows fewer. */
+  #bind(kernel: string, tensors: Record<string, Tensor>, reach: Reach | null): { buffers: GPUBuffer[]; bindings: Binding[] } {
+    const buffers: GPUBuffer[] = [];
+    const bindings = Object.entries(tensors).map(([name, tensor]) => {
+      const data = this.#data(tensor);
+      const reached = reach?.names.includes(name) ? partsOf(data, tensor.dtype, reach.first, reach.count) : partsOf(data, tensor.dtype);
+      for (const buffer of reached.buffers) if (!buffers.includes(buffer)) buffers.push(buffer);
+      const indices = reached.buffers.map((buffer) => buffers.indexOf(buffer));
+      return { name, dtype: tensor.dtype, at: reached.at, indices, partBytes: data.partBytes };
+    });
+    if (buffers.length > this.#mostBuffers) {
+      const largest = Math.max(...Object.values(tensors).map(({ shape, dtype }) => bytesOf(shape, dtype)));
+      throw tooManyParts(kernel, largest, buffers.length, this.#mostBuffers);
+    }
+    return { buffers, bindings };
   }
 
   /** out[i] = value_out(i) for every element of every out, of any dtype. All values of an element are taken before any is written. */
-  map({ name, outs, count, tensors, params, accumulate = false, wgsl }: Map): void {
-    const names = Object.keys(outs);
+  map(map: Map): void {
+    const { name, outs, count } = map;
     const [first, ...others] = Object.values(outs);
-    const { at } = this.#data(first);
-    const bf16 = first.dtype === "bf16";
-    const alike = (other: Tensor) => other.dtype === first.dtype && (!bf16 || this.#data(other).at % 2 === at % 2);
-    if (!others.every(alike)) throw new UnsupportedError(name, "outputs that lie differently in their memory");
+    const parity = (out: Tensor) => (out.dtype === "bf16" ? this.#data(out).at % 2 : 0);
+    if (!others.every((other) => other.dtype === first.dtype && parity(other) === parity(first)))
+      throw new UnsupportedError(name, "outputs that lie differently in their memory");
+    const ends = this.#partEnds(Object.values(outs), count);
+    for (const [i, end] of ends.entries()) {
+      const begin = ends[i - 1] ?? 0;
+      const reach = { names: Object.keys(outs), first: begin, count: end - begin };
+      this.#mapStretch({ ...map, count: end - begin }, ends.length === 1 ? null : reach);
+    }
+  }
+
+  /** Up to where elements of all outs lie in one part of each. */
+  #partEnds(outs: Tensor[], count: number): number[] {
+    const ends = new Set<number>();
+    for (const out of outs) {
+      const { parts, partBytes, at } = this.#data(out);
+      const elements = partBytes / bytesPerElement[out.dtype];
+      if (parts.length === 1) continue;
+      for (let end = elements - (at % elements); end < count; end += elements) ends.add(end);
+    }
+    return [...ends, count].sort((a, b) => a - b);
+  }
+
+  /** `count` elements of a map: its all, or those that `reach` says, in one part of each out. */
+  #mapStretch({ name, outs, count, tensors, params, accumulate = false, wgsl }: Map, reach: Reach | null): void {
+    const names = Object.keys(outs);
+    const [out] = Object.values(outs);
+    const bf16 = out.dtype === "bf16";
+    const at = this.#data(out).at + (reach?.first ?? 0);
     const words = bf16 ? Math.ceil((at + count) / 2) - Math.floor(at / 2) : count;
     const groups = Math.ceil(words / mapWidth);
     const columns = Math.min(groups, maxGroups);
-    this.run({
-      name: `${name}${accumulate ? " +=" : ""}`,
-      tensors: { ...outs, ...tensors },
-      params: { count, stride: columns * mapWidth, ...params },
-      wgsl: () => `${wgsl()}\n${bf16 ? mapWords(names, accumulate) : mapElements(names, accumulate)}`,
-      groups: [columns, Math.ceil(groups / columns), 1],
-    });
+    const from = reach ? "p.first + " : "";
+    this.#dispatch(
+      {
+        name: `${name}${accumulate ? " +=" : ""}`,
+        tensors: { ...outs, ...tensors },
+        params: { count, stride: columns * mapWidth, ...(reach ? { first: reach.first } : {}), ...params },
+        wgsl: () => `${wgsl()}\n${bf16 ? mapWords(names, accumulate, from) : mapElements(names, accumulate, from)}`,
+        groups: [columns, Math.ceil(groups / columns), 1],
+      },
+      reach,
+    );
   }
 
   #compile(label: string, buffers: number, code: string): Pipeline {
@@ -121,28 +193,45 @@ function packed(params: readonly Param[]): Uint32Array {
 
 const wgslType: Record<DType, string> = { f32: "f32", bf16: "u32", i32: "i32" };
 
-function prelude(tensors: Record<string, Tensor>, bindings: readonly number[], params: Record<string, Param>): string {
-  const names = Object.keys(tensors);
+function prelude(bindings: readonly Binding[], params: Record<string, Param>): string {
   const fields = [
-    ...names.map((name) => `at_${name}: u32`),
+    ...bindings.map(({ name }) => `at_${name}: u32`),
     ...Object.entries(params).map(([name, value]) => `${name}: ${typeof value === "number" ? "u32" : "f32"}`),
   ];
   const declared = new Map<number, DType>();
-  for (const [i, { dtype }] of Object.values(tensors).entries()) declared.set(bindings[i], dtype);
+  for (const { dtype, indices } of bindings) for (const index of indices) declared.set(index, dtype);
   const buffers = [...declared].map(
-    ([binding, dtype]) => `@group(0) @binding(${binding + 1}) var<storage, read_write> b${binding}: array<${wgslType[dtype]}>;`,
+    ([index, dtype]) => `@group(0) @binding(${index + 1}) var<storage, read_write> b${index}: array<${wgslType[dtype]}>;`,
   );
-  const accessors = Object.values(tensors).map(({ dtype }, i) => accessor(names[i], dtype, `b${bindings[i]}`));
-  return `struct Params { ${fields.join(", ")} }\n@group(0) @binding(0) var<uniform> p: Params;\n${buffers.join("\n")}\n${rounding}\n${accessors.join("\n")}\n`;
+  return `struct Params { ${fields.join(", ")} }\n@group(0) @binding(0) var<uniform> p: Params;\n${buffers.join("\n")}\n${rounding}\n${bindings.map(accessor).join("\n")}\n`;
 }
 
-function accessor(name: string, dtype: DType, buffer: string): string {
+function accessor(binding: Binding): string {
+  const { name, dtype, indices } = binding;
+  if (indices.length > 1) return splitAccessor(binding);
+  const buffer = `b${indices[0]}`;
   const element = `${buffer}[i + p.at_${name}]`;
   if (dtype === "f32") return `fn ${name}(i: u32) -> f32 { return ${element}; }\nfn set_${name}(i: u32, value: f32) { ${element} = value; }`;
   if (dtype === "i32") return `fn ${name}(i: u32) -> i32 { return ${element}; }`;
   return `fn ${name}(i: u32) -> f32 { let k = i + p.at_${name}; return half_of(${buffer}[k >> 1u], k); }
 fn word_${name}(k: u32) -> u32 { return ${buffer}[k]; }
 fn set_word_${name}(k: u32, word: u32) { ${buffer}[k] = word; }`;
+}
+
+/** Of a tensor in parts: 32-bit word k lies in part k >> shift. */
+function splitAccessor({ name, dtype, indices, partBytes }: Binding): string {
+  const shift = Math.log2(partBytes / 4);
+  const choose = (act: (word: string) => string) => {
+    const cases = indices.map((index, i) => `${i === 0 ? "default" : `case ${i}u`}: { ${act(`b${index}[k & ${partBytes / 4 - 1}u]`)} }`);
+    return `switch k >> ${shift}u { ${cases.join(" ")} }`;
+  };
+  const type = wgslType[dtype];
+  const words = `fn word_${name}(k: u32) -> ${type} { ${choose((word) => `return ${word};`)} }
+fn set_word_${name}(k: u32, word: ${type}) { ${choose((word) => `${word} = word;`)} }`;
+  if (dtype === "bf16") return `${words}\nfn ${name}(i: u32) -> f32 { let k = i + p.at_${name}; return half_of(word_${name}(k >> 1u), k); }`;
+  return `${words}
+fn ${name}(i: u32) -> ${type} { return word_${name}(i + p.at_${name}); }
+fn set_${name}(i: u32, value: ${type}) { set_word_${name}(i + p.at_${name}, value); }`;
 }
 
 /** bf16 to nearest, ties to even; NaN stays NaN. */
@@ -155,32 +244,33 @@ fn bf16_bits(value: f32) -> u32 {
 fn is_zero(value: f32) -> bool { return (bitcast<u32>(value) << 1u) == 0u; } // by its bits: cards take the smallest numbers for 0
 fn rounded(value: f32) -> f32 { return bitcast<f32>(bf16_bits(value) << 16u); }`;
 
-function mapElements(names: readonly string[], accumulate: boolean): string {
+/** `from` is what comes before an element's index: nothing, or where the stretch that is written begins. */
+function mapElements(names: readonly string[], accumulate: boolean, from: string): string {
   const value = (name: string) => `value_${name}(i)${accumulate ? ` + ${name}(i)` : ""}`;
   return `@compute @workgroup_size(${mapWidth}) fn main(@builtin(global_invocation_id) id: vec3u) {
-  let i = id.y * p.stride + id.x;
-  if (i >= p.count) { return; }
+  let i = ${from}id.y * p.stride + id.x;
+  if (i >= ${from}p.count) { return; }
   ${names.map((name) => `let new_${name} = ${value(name)};`).join("\n  ")}
   ${names.map((name) => `set_${name}(i, new_${name});`).join("\n  ")}
 }`;
 }
 
 /** One invocation a word: its two elements, as far as they are the tensor's; the other half of a word at an odd end stays. */
-function mapWords(names: readonly string[], accumulate: boolean): string {
+function mapWords(names: readonly string[], accumulate: boolean, from: string): string {
   const [first] = names;
   const bits = (name: string) => `bf16_bits(value_${name}(i)${accumulate ? ` + ${name}(i)` : ""})`;
   const half = (condition: string, element: string, mask: string, shift: number) => `if (${condition}) {
-    let i = ${element};
+    let i = ${from}${element};
     ${names.map((name) => `word_of_${name} = (word_of_${name} & ${mask}) | (${bits(name)} << ${shift}u);`).join("\n    ")}
   }`;
   return `@compute @workgroup_size(${mapWidth}) fn main(@builtin(global_invocation_id) id: vec3u) {
-  let at = p.at_${first} & 1u;
+  let at = (${from}p.at_${first}) & 1u;
   let k = id.y * p.stride + id.x;
   let low = 2u * k; // counted from the first element's word
   if (low >= at + p.count) { return; }
-  ${names.map((name) => `var word_of_${name} = word_${name}((p.at_${name} >> 1u) + k);`).join("\n  ")}
+  ${names.map((name) => `var word_of_${name} = word_${name}(((${from}p.at_${name}) >> 1u) + k);`).join("\n  ")}
   ${half("low >= at", "low - at", "0xffff0000u", 0)}
   ${half("low + 1u < at + p.count", "low + 1u - at", "0xffffu", 16)}
-  ${names.map((name) => `set_word_${name}((p.at_${name} >> 1u) + k, word_of_${name});`).join("\n  ")}
+  ${names.map((name) => `set_word_${name}(((${from}p.at_${name}) >> 1u) + k, word_of_${name});`).join("\n  ")}
 }`;
 }

@@ -23,7 +23,7 @@ import {
 import * as pruningShapes from "../pruningShapes.ts";
 import * as shapes from "../shapes.ts";
 import { UnsupportedError } from "../unsupported.ts";
-import { openGpu } from "./gpu.ts";
+import { type GpuOptions, openGpu } from "./gpu.ts";
 import * as adapters from "./kernels/adapters.wgsl.ts";
 import * as attention from "./kernels/attention.wgsl.ts";
 import * as blockOps from "./kernels/blocks.wgsl.ts";
@@ -38,8 +38,8 @@ import { WebgpuMemory, workspaceElements } from "./memory.ts";
 export { webgpuWorkspaceBytes } from "./memory.ts";
 
 /** Opens the graphics card. Throws UserError `device/no-webgpu` or `device/no-gpu`. */
-export async function openWebgpuDevice(): Promise<Device> {
-  return new WebgpuDevice(await openGpu());
+export async function openWebgpuDevice(options: GpuOptions = {}): Promise<Device> {
+  return new WebgpuDevice(await openGpu(options));
 }
 
 class WebgpuDevice extends WebgpuMemory implements Device {
@@ -102,16 +102,7 @@ class WebgpuDevice extends WebgpuMemory implements Device {
     const { C, V } = shapes.checkEmbeddingBackward(dTable, dOut, ids);
     checkIndices("embeddingBackward", "id", this.ints(ids), V);
     const { ranges, tokens } = tokensById(this.ints(ids));
-    const [rangeTable, tokenTable] = [this.#temporary(ranges), this.#temporary(tokens)];
-    embeddingBackward(this.programs, dTable, dOut, rangeTable, tokenTable, C);
-    this.free(rangeTable);
-    this.free(tokenTable);
-  }
-
-  #temporary(values: Int32Array): Tensor {
-    const tensor = this.allocate([values.length], "i32", "workspace");
-    this.write(tensor, values);
-    return tensor;
+    this.withTables([ranges, tokens], ([rangeTable, tokenTable]) => embeddingBackward(this.programs, dTable, dOut, rangeTable, tokenTable, C));
   }
 
   rmsNormForward(out: Tensor, rstd: Tensor, x: Tensor, weight: Tensor, epsilon: number): void {
@@ -147,7 +138,11 @@ class WebgpuDevice extends WebgpuMemory implements Device {
   attentionForward(out: Tensor, logSumExp: Tensor, q: Tensor, k: Tensor, v: Tensor, documentStart: Tensor, shape: AttentionShape): void {
     shapes.checkAttentionForward(out, logSumExp, q, k, v, documentStart, shape);
     this.#checkStarts("attentionForward", documentStart, shape);
-    this.#throughF32([out], shape.headSize, ([y]) => attention.attentionForward(this.programs, y, logSumExp, q, k, v, documentStart, shape));
+    this.#bySequence([out, logSumExp, q, k, v, documentStart], shape, ([y, lse, ...given], part) =>
+      this.#throughF32([y], shape.headSize, ([rows]) =>
+        attention.attentionForward(this.programs, rows, lse, given[0], given[1], given[2], given[3], part),
+      ),
+    );
   }
 
   attentionBackward(
@@ -165,17 +160,34 @@ class WebgpuDevice extends WebgpuMemory implements Device {
   ): void {
     shapes.checkAttentionBackward(dQ, dK, dV, dOut, q, k, v, out, logSumExp, documentStart, shape);
     this.#checkStarts("attentionBackward", documentStart, shape);
+    this.#bySequence([dQ, dK, dV, dOut, q, k, v, out, logSumExp, documentStart], shape, (tensors, part) => this.#attentionGradients(tensors, part));
+  }
+
+  /** Tensors in the order of the interface. */
+  #attentionGradients([dQ, dK, dV, dOut, q, k, v, out, logSumExp, documentStart]: Tensor[], shape: AttentionShape): void {
     const { numHeads, headSize, batchSize, queryLength } = shape;
-    const dots = this.allocate([batchSize * queryLength * numHeads], "f32", "workspace");
+    const rows = batchSize * queryLength * numHeads;
+    const dots = this.#vector("attentionBackward", rows);
     const wgsl = () => `fn term(row: u32, column: u32) -> f32 { let i = row * p.columns + column; return dOut(i) * y(i); }
 fn result(row: u32, sum: f32) -> f32 { return sum; }`;
-    rowSums(this.programs, { name: "attentionBackward", out: dots, tensors: { dOut, y: out }, wgsl }, batchSize * queryLength * numHeads, headSize);
+    rowSums(this.programs, { name: "attentionBackward", out: dots, tensors: { dOut, y: out }, wgsl }, rows, headSize);
     const given = { dOut, q, k, v, logSumExp, dots, documentStart };
     this.#throughF32([dQ], headSize, ([part]) => attention.attentionBackwardQuery(this.programs, { dQ: part, ...given }, shape));
     this.#throughF32([dK, dV], headSize, ([dKey, dValue]) =>
       attention.attentionBackwardKey(this.programs, { dK: dKey, dV: dValue, ...given }, shape),
     );
-    this.free(dots);
+  }
+
+  /** All sequences at once; one after the other where tensors lie in parts, of which a kernel may bind but a few. */
+  #bySequence(tensors: Tensor[], shape: AttentionShape, run: (tensors: Tensor[], shape: AttentionShape) => void): void {
+    const calls = tensors.some((tensor) => this.programs.isSplit(tensor)) ? shape.batchSize : 1;
+    for (let call = 0; call < calls; call++) {
+      const own = tensors.map((tensor) => {
+        const size = sizeOf(tensor.shape) / calls;
+        return calls === 1 ? tensor : this.elements(tensor, call * size, size);
+      });
+      run(own, { ...shape, batchSize: shape.batchSize / calls });
+    }
   }
 
   #checkStarts(op: string, documentStart: Tensor, { queryLength, keyLength }: AttentionShape): void {
@@ -238,23 +250,21 @@ fn result(row: u32, sum: f32) -> f32 { return sum; }`;
       return [];
     }
     const lengths = tensors.map(({ shape }) => words * Math.ceil(sizeOf(shape) / partElements));
-    const room = this.allocate(
-      [
-        Math.max(
-          1,
-          lengths.reduce((sum, length) => sum + length, 0),
-        ),
-      ],
-      "f32",
-      "workspace",
+    const room = this.#vector(
+      "sumSquares",
+      lengths.reduce((sum, length) => sum + length, 0),
     );
     let first = 0;
     for (const [i, tensor] of tensors.entries()) {
-      run(this.programs, room, tensor, sizeOf(tensor.shape), first);
+      const size = sizeOf(tensor.shape);
+      const stretch = Math.max(partElements, this.programs.elementsTogether(tensor));
+      for (let begin = 0; begin < size; begin += stretch) {
+        const count = Math.min(stretch, size - begin);
+        run(this.programs, room, this.elements(tensor, begin, count), count, first + (words * begin) / partElements);
+      }
       first += lengths[i];
     }
     const all = (await this.read(room)) as Float32Array;
-    this.free(room);
     let end = 0;
     return lengths.map((length) => {
       end += length;

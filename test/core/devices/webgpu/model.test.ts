@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import type { Device } from "../../../../src/core/devices/device.ts";
 import { openDevice } from "../../../../src/core/devices/open.ts";
+import { openWebgpuDevice } from "../../../../src/core/devices/webgpu/webgpuDevice.ts";
 import { fastDevice } from "../../../support/devices.ts";
 import { prepareGraphicsCard } from "../../../support/graphicsCard.ts";
 import { expectAlike, expectCachedLogits, methodsOfEachKind, trained } from "../../../support/trainedStory.ts";
@@ -22,6 +23,9 @@ async function openCard(): Promise<{ card: Device | null; skip: string | false }
   }
 }
 
+/** What the tests below found where each tensor lies in one buffer. */
+const inWholes = new Map<string, Awaited<ReturnType<typeof trained>>>();
+
 for (const [name, attach] of Object.entries(methodsOfEachKind))
   for (const precision of ["f32", "bf16"] as const)
     test(`${name} in ${precision}: losses and gradient norms are the cpu's`, { skip }, async () => {
@@ -30,8 +34,21 @@ for (const [name, attach] of Object.entries(methodsOfEachKind))
       const before = device.ledger.liveBytes;
       const [ours, theirs] = [await trained(device, precision, attach), await trained(cpu, precision, attach)];
       cpu.close();
+      inWholes.set(`${name} in ${precision}`, ours);
       assert.equal(device.ledger.liveBytes, before);
       expectAlike(ours, theirs, precision);
     });
+
+// The embedding lies in eight parts in f32, the larger linear maps in two.
+for (const [name, precision] of [
+  ["full", "f32"],
+  ["smt", "bf16"],
+] as const)
+  test(`${name} in ${precision} on a card that binds little at once: the same bits`, { skip }, async () => {
+    const narrow = await openWebgpuDevice({ bindingBytes: 160 << 10 });
+    const inParts = await trained(narrow, precision, methodsOfEachKind[name]);
+    narrow.close();
+    assert.deepEqual(inParts, inWholes.get(`${name} in ${precision}`));
+  });
 
 test("logits with and without a cache are the same to rounding", { skip }, () => expectCachedLogits(card as Device));
