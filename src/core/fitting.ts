@@ -1,8 +1,9 @@
 /**
  * What to change in a run file whose plan is more than the memory there is: the cheapest change that the planner says would fit.
- * The rule to keep: nothing is promised that was not planned; the update's rows stay what they are as long as that can be.
+ * The rule to keep: no change is said to fit that was not planned; the update's rows stay what they are as long as that can be.
  */
 import type { RunConfig } from "../protocol/runConfig.ts";
+import { bytesPerElement, type ElementBytes } from "./devices/device.ts";
 import { formatBytes } from "./terminal/format.ts";
 
 /** Plans a changed run: its peak in bytes. */
@@ -21,6 +22,15 @@ export async function changeThatFits(config: RunConfig, freeBytes: number, peakO
     if (peakBytes <= freeBytes) return `Set ${settings}: the run is then planned to need ${formatBytes(peakBytes)}.`;
   }
   return "No batch size, sequence length or precision fits: use a smaller model or fewer trained parameters.";
+}
+
+/** The cheapest change as far as the run file alone tells; whether it is enough was not planned. */
+export function cheapestChange(config: RunConfig, { elementBytes = bytesPerElement }: { elementBytes?: ElementBytes } = {}): string {
+  if (config.train.recompute === "none") return "Set train.recompute to layer, or lower train.batchSize or train.sequenceLength.";
+  if (config.train.batchSize > 1) return "Lower train.batchSize and raise train.gradientAccumulation as much.";
+  return config.train.precision === "f32" && elementBytes.bf16 < elementBytes.f32
+    ? "Set train.precision to bf16."
+    : "Lower train.sequenceLength, or use a smaller model.";
 }
 
 /** From cheap to dear: time for recomputation, smaller micro-batches of the same update, then what changes the training itself. */

@@ -15,14 +15,14 @@ import { checkSequenceLength, type LoadedData, loadData } from "./data/loadData.
 import { BatchSource, evaluationBatches } from "./data/packing.ts";
 import { openTokenizer, type Tokenizer } from "./data/tokenizer.ts";
 import { memoryOf } from "./deviceMemory.ts";
-import { bytesPerElement, type Device } from "./devices/device.ts";
-import { type MemoryPlace, openDevice, type PlannedDevice, plannedDevice } from "./devices/open.ts";
+import type { Device } from "./devices/device.ts";
+import { type MemoryPlace, openDevice, plannedDevice } from "./devices/open.ts";
 import { type Checkpoint, checkpointsFolder } from "./files/checkpoint.ts";
 import { freeBytes } from "./files/durableFile.ts";
 import { hashFile } from "./files/fileHash.ts";
 import { type ModelFolder, openModelFolder } from "./files/modelFolder.ts";
 import { readText } from "./files/textFile.ts";
-import { changeThatFits } from "./fitting.ts";
+import { changeThatFits, cheapestChange } from "./fitting.ts";
 import { checkAdapter } from "./methods/adapters.ts";
 import { blocksInBudget } from "./methods/smt/selection.ts";
 import type { ModelConfig } from "./model/config.ts";
@@ -128,15 +128,6 @@ async function bytesUnder(folder: string): Promise<number> {
   const names = await readdir(folder, { recursive: true }).catch(() => []);
   const found = await Promise.all(names.map((name) => stat(path.join(folder, name))));
   return found.reduce((bytes, entry) => bytes + (entry.isFile() ? entry.size : 0), 0);
-}
-
-/** What to change in a run file whose plan is more than the memory there is. */
-export function cheapestChange(config: RunConfig, { elementBytes = bytesPerElement }: PlannedDevice): string {
-  if (config.train.recompute === "none") return "Set train.recompute to layer, or lower train.batchSize or train.sequenceLength.";
-  if (config.train.batchSize > 1) return "Lower train.batchSize and raise train.gradientAccumulation as much.";
-  return config.train.precision === "f32" && elementBytes.bf16 < elementBytes.f32
-    ? "Set train.precision to bf16."
-    : "Lower train.sequenceLength, or use a smaller model.";
 }
 
 /** Opens the device, loads the weights, and brings the run to where the checkpoint left it (or to its start). Throws UserError. */

@@ -8,9 +8,11 @@ import { UserError } from "../protocol/userError.ts";
 import { attachRunAdapter, initialiseAdapter } from "./adapterRun.ts";
 import { adapterOf } from "./adapterShapes.ts";
 import { requireSame, writeRunResult } from "./checkpointing.ts";
+import { DeviceLostError } from "./devices/deviceLost.ts";
 import { pauseWhileDiskFull } from "./diskPause.ts";
-import { findCheckpoint, pruneCheckpoints } from "./files/checkpoint.ts";
+import { type Checkpoint, findCheckpoint, pruneCheckpoints } from "./files/checkpoint.ts";
 import { EventLog } from "./files/eventLog.ts";
+import { openModelFolder } from "./files/modelFolder.ts";
 import { log, sweepRunFolder } from "./files/runFolder.ts";
 import { lockRun } from "./files/runLock.ts";
 import { trainedParameters } from "./methods/targets.ts";
@@ -81,10 +83,52 @@ function failure(error: unknown): RunEventBody {
   return { kind: "failed", code: "internal", message, action: "Look into log.txt of the run folder, and resume the run." };
 }
 
+/** A device that is lost is opened again once, and the run goes on from its newest checkpoint, as it would when it is resumed. */
 async function work(checked: CheckedRun, runFolder: string, options: SessionOptions, journal: Journal): Promise<"done" | "stopped"> {
-  const { emit } = journal;
   const control = controlOf(options, journal);
   await sweepRunFolder(runFolder);
+  const first = await workUntilLost(checked, runFolder, options, journal, control, options.resume !== null);
+  if (!(first instanceof DeviceLostError)) return first;
+  await log(runFolder, first.message);
+  journal.emit({ kind: "notice", code: first.code, message: `${first.message} It is opened again, and the run goes on from its newest checkpoint.` });
+  checked.base = await openModelFolder(checked.config.model);
+  const second = await workUntilLost(checked, runFolder, options, journal, control, true);
+  if (!(second instanceof DeviceLostError)) return second;
+  throw new UserError(
+    second.code,
+    `${second.message} It had been lost and opened again before: the run stops, and its newest checkpoint is kept.`,
+    "Resume the run when the card's driver is in order, or set device: cpu and resume.",
+    { badInput: false, cause: second },
+  );
+}
+
+/** From the newest checkpoint, or the start, to the end; the error of a lost device is returned. */
+async function workUntilLost(
+  checked: CheckedRun,
+  runFolder: string,
+  options: SessionOptions,
+  { emit }: Journal,
+  control: RunControl,
+  resumed: boolean,
+): Promise<"done" | "stopped" | DeviceLostError> {
+  try {
+    const checkpoint = await newestCheckpoint(checked, runFolder, options, emit);
+    const run = await openRun(checked, runFolder, checkpoint, emit);
+    try {
+      if (resumed) emit({ kind: "resumed", fromStep: checkpoint?.step ?? -1 });
+      return await workOn(run, checked, options, checkpoint !== null, emit, control);
+    } finally {
+      run.device.close();
+      await run.base.close();
+    }
+  } catch (error) {
+    if (error instanceof DeviceLostError) return error;
+    throw error;
+  }
+}
+
+/** Null at the start. What is damaged is set aside and said. */
+async function newestCheckpoint(checked: CheckedRun, runFolder: string, options: SessionOptions, emit: Emit): Promise<Checkpoint | null> {
   const { checkpoint, damaged } = await findCheckpoint(runFolder);
   await pruneCheckpoints(runFolder, checked.config.checkpoint);
   for (const { step, folder, reason } of damaged)
@@ -94,28 +138,30 @@ async function work(checked: CheckedRun, runFolder: string, options: SessionOpti
       message: `The checkpoint of step ${step} is damaged (${reason}) and was set aside as ${folder}.`,
     });
   if (checkpoint) await requireSame(checkpoint, checked.hashes, options.resume?.acceptChanges ?? false, emit);
-  const run = await openRun(checked, runFolder, checkpoint, emit);
-  try {
-    if (options.resume) emit({ kind: "resumed", fromStep: checkpoint?.step ?? -1 });
-    announce(run, checked, emit);
-    await options.onOpen?.(run, emit);
-    if (!checkpoint && !(await begin(run, checked, emit, control))) {
-      const again = run.smt ? "the warm-up will be done again" : "what comes before it will be done again";
-      emit({ kind: "stopped", step: 0, reason: `asked to stop before the first update; ${again}` });
-      return "stopped";
-    }
-    const ended = await train(run, emit, control);
-    if (ended === "done") {
-      await pauseWhileDiskFull(run, emit, control, "the run's result", () => writeRunResult(run));
-      await options.onDone?.(run);
-      emit({ kind: "done", run: runFolder, step: run.state.step });
-      if (!(await control.eventsWritten())) return "stopped";
-    }
-    return ended;
-  } finally {
-    run.device.close();
-    await run.base.close();
+  return checkpoint;
+}
+
+async function workOn(
+  run: Run,
+  checked: CheckedRun,
+  options: SessionOptions,
+  begun: boolean,
+  emit: Emit,
+  control: RunControl,
+): Promise<"done" | "stopped"> {
+  announce(run, checked, emit);
+  await options.onOpen?.(run, emit);
+  if (!begun && !(await begin(run, checked, emit, control))) {
+    const again = run.smt ? "the warm-up will be done again" : "what comes before it will be done again";
+    emit({ kind: "stopped", step: 0, reason: `asked to stop before the first update; ${again}` });
+    return "stopped";
   }
+  const ended = await train(run, emit, control);
+  if (ended !== "done") return ended;
+  await pauseWhileDiskFull(run, emit, control, "the run's result", () => writeRunResult(run));
+  await options.onDone?.(run);
+  emit({ kind: "done", run: run.folder, step: run.state.step });
+  return (await control.eventsWritten()) ? ended : "stopped";
 }
 
 /** First evaluation, warm-up and selection or an adapter's start, and the checkpoint that keeps a resume from doing them again. False when it was stopped. */

@@ -8,6 +8,7 @@ import type { Selection } from "../protocol/selection.ts";
 import { UserError } from "../protocol/userError.ts";
 import { saveRunCheckpoint } from "./checkpointing.ts";
 import { pauseWhileDiskFull } from "./diskPause.ts";
+import { cheapestChange } from "./fitting.ts";
 import { Frozen } from "./methods/frozen.ts";
 import type { TuningMethod } from "./methods/method.ts";
 import type { ScoreGrid } from "./methods/smt/selection.ts";
@@ -60,7 +61,7 @@ const skipsBeforeStop = 5;
 
 /** Trains from `run.state` to the end or until it is stopped. The device and the run's files stay open. */
 export async function train(run: Run, emit: Emit, control: RunControl): Promise<"done" | "stopped"> {
-  const { device, model, batches, config, state } = run;
+  const { device, config, state } = run;
   const { gradientAccumulation } = config.train;
   while (state.step < run.totalSteps) {
     if (await control.stopRequested()) return stop(run, emit, control, "asked to stop");
@@ -68,31 +69,19 @@ export async function train(run: Run, emit: Emit, control: RunControl): Promise<
     const began = performance.now();
     const method = run.method as TuningMethod;
     const step = state.step + 1;
-
-    const micro = Array.from({ length: gradientAccumulation }, (_, i) => batches.batch(state.nextBatch + i));
-    const targets = micro.reduce((sum, batch) => sum + batch.unmaskedTokens, 0);
-    zeroGradients(device, method.parameters);
-    let lossSum = 0;
-    for (const [i, batch] of micro.entries()) {
-      method.beginBatch?.({ step, batch: state.nextBatch + i });
-      lossSum += await runBatch(model, method, batch, 1 / targets);
-    }
-
-    const loss = lossSum / targets;
-    const gradNorm = await gradientNorm(device, method.parameters);
+    const { loss, gradNorm, tokens } = await computeGradients(run, method, step).catch((error) => endWithoutMemory(run, emit, control, error));
+    const milliseconds = performance.now() - began; // the last update's time is in it, this one's in the next
     const learningRate = learningRateAt(step, { ...config.train, steps: run.scheduledSteps }, state.lastSelection);
     const finite = Number.isFinite(loss) && Number.isFinite(gradNorm);
     if (finite) {
       updateParameters(device, method.parameters, gradNorm, learningRate, ++state.updates, config.train);
       method.afterUpdate();
-      await device.sumSquares([]); // waits for queued work, so that the time below is the step's
     }
     run.holdsGradients = finite;
     state.step = step;
     state.nextBatch += gradientAccumulation;
     state.skippedInRow = finite ? 0 : state.skippedInRow + 1;
-    const tokens = micro.reduce((sum, batch) => sum + batch.tokens, 0);
-    if (finite) emit({ kind: "step", step, loss, learningRate, gradNorm, tokensPerSecond: (1000 * tokens) / (performance.now() - began) });
+    if (finite) emit({ kind: "step", step, loss, learningRate, gradNorm, tokensPerSecond: (1000 * tokens) / milliseconds });
     else skipUpdate(run, emit, step, loss, gradNorm);
     emitMemory(run, emit, step);
 
@@ -110,6 +99,34 @@ export async function train(run: Run, emit: Emit, control: RunControl): Promise<
     if (dueAt(step, config.checkpoint.every) || step === run.totalSteps) await save(run, emit, control);
   }
   return "done";
+}
+
+/** Forward and backward of an update's micro-batches. What fails on the device is thrown here, before the update. */
+async function computeGradients(run: Run, method: TuningMethod, step: number): Promise<{ loss: number; gradNorm: number; tokens: number }> {
+  const { device, model, batches, state, config } = run;
+  const micro = Array.from({ length: config.train.gradientAccumulation }, (_, i) => batches.batch(state.nextBatch + i));
+  const targets = micro.reduce((sum, batch) => sum + batch.unmaskedTokens, 0);
+  zeroGradients(device, method.parameters);
+  let lossSum = 0;
+  for (const [i, batch] of micro.entries()) {
+    method.beginBatch?.({ step, batch: state.nextBatch + i });
+    lossSum += await runBatch(model, method, batch, 1 / targets);
+  }
+  const gradNorm = await gradientNorm(device, method.parameters);
+  return { loss: lossSum / targets, gradNorm, tokens: micro.reduce((sum, batch) => sum + batch.tokens, 0) };
+}
+
+/** Ends a run whose device had no memory left for a step. Before the update nothing was changed: what there is, is saved. */
+async function endWithoutMemory(run: Run, emit: Emit, control: RunControl, error: unknown): Promise<never> {
+  if (!(error instanceof UserError && error.code === "device/out-of-memory")) throw error;
+  run.holdsGradients = false;
+  await save(run, emit, control).catch(() => {}); // an older checkpoint stays
+  throw new UserError(
+    error.code,
+    `${error.message} Step ${run.state.step + 1} changed nothing; the newest checkpoint is ${run.lastCheckpoint ?? "none yet"}.`,
+    `${cheapestChange(run.config, run.device.ledger)} Or end what else uses that memory, and resume.`,
+    { badInput: false, cause: error },
+  );
 }
 
 /** New blocks are chosen before the next update, after what the last one left was saved: a stop in between loses nothing. */

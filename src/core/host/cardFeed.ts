@@ -44,6 +44,7 @@ export class CardFeed {
   onOpen(device: string, keep: (reading: CardReading) => void): void {
     if (!hasCardToWatch(device)) return;
     this.#keep = keep;
+    void this.#reader?.stop(); // of a device that was lost and opened again
     this.#reader = this.#openReader(device, (report) => this.#take(report));
     if (this.#sinks.size > 0) this.#reader.start();
   }

@@ -116,6 +116,7 @@ export class Steering {
   onOpen(run: Run, emit: Emit): void {
     this.#run = run;
     this.#emit = emit;
+    this.#scores = null; // of a device that was lost and opened again
     for (const event of this.#early.splice(0)) emit(event);
   }
 

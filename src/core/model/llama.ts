@@ -59,7 +59,7 @@ export async function runBatch(m: Llama, method: TuningMethod, batch: Batch, sca
     kept.push(scale === null ? forwardOnly(m, method, input, layer, x) : forwardKeeping(m, method, input, layer, x));
     await d.turn();
   }
-  const { lossSum, dx } = await headAndLoss(m, method, batch, x, scale);
+  const { losses, counted, dx } = await headAndLoss(m, method, batch, x, scale);
   if (dx) {
     for (let layer = m.config.numLayers - 1; layer >= 0 && kept[layer]; layer--) {
       backwardFromKept(m, method, input, layer, dx, kept[layer] as LayerKept);
@@ -70,6 +70,10 @@ export async function runBatch(m: Llama, method: TuningMethod, batch: Batch, sca
     d.free(dx);
   }
   freeBatch(d, input);
+  // Read when everything is under way: the only wait for the device.
+  let lossSum = 0;
+  for (const loss of await d.read(losses, 0, counted)) lossSum += loss;
+  d.free(losses);
   return lossSum;
 }
 
@@ -173,7 +177,7 @@ export function headChunkRows(tokens: number, vocabSize: number): number {
 
 /**
  * Final norm, head and cross-entropy over the rows that count, a chunk at a time: N × V logits never exist. Frees x.
- * Returns Σ NLL and, with a scale, dx (N, C) f32, the gradient of the residual stream.
+ * Returns the NLL of those rows, the first `counted` of `losses` (N) f32, and, with a scale, dx (N, C) f32, the gradient of the residual stream.
  */
 async function headAndLoss(
   m: Llama,
@@ -181,7 +185,7 @@ async function headAndLoss(
   batch: Batch,
   x: Tensor,
   scale: number | null,
-): Promise<{ lossSum: number; dx: Tensor | null }> {
+): Promise<{ losses: Tensor; counted: number; dx: Tensor | null }> {
   const { device: d, config, tensors } = m;
   const [N, C] = x.shape;
   const chunk = headChunkRows(N, config.vocabSize);
@@ -190,17 +194,16 @@ async function headAndLoss(
   d.rmsNormForward(hidden, rstd, x, tensors.finalNorm, config.rmsNormEpsilon);
   const dx = scale === null ? null : d.allocate([N, C], "f32", "activations");
   if (dx) d.fill(dx, 0);
+  const losses = d.allocate([N], "f32", "activations");
   const part = {
     hidden: d.allocate([chunk, C], m.precision, "activations"),
     dHidden: dx && d.allocate([chunk, C], "f32", "activations"),
     logits: d.allocate([chunk, config.vocabSize], "f32", "activations"),
-    losses: d.allocate([chunk], "f32", "activations"),
     targets: d.allocate([chunk], "i32", "activations"),
     rowIds: d.allocate([chunk], "i32", "activations"),
   };
   const counted = rowsWithTarget(batch.targets);
   const dHead = method.gradientOf(tensors.headName);
-  let lossSum = 0;
   for (let first = 0; first < counted.length; first += chunk) {
     const rowIds = counted.subarray(first, first + chunk);
     const count = rowIds.length;
@@ -212,18 +215,17 @@ async function headAndLoss(
     );
     d.embeddingForward(at(part.hidden), hidden, at(part.rowIds)); // gathers the rows
     d.matmul(at(part.logits), at(part.hidden), tensors.head, { transposeB: true });
-    d.crossEntropy(at(part.losses), at(part.logits), at(part.targets), scale);
+    d.crossEntropy(d.rows(losses, first, count), at(part.logits), at(part.targets), scale);
     if (dx && part.dHidden) {
       d.matmul(at(part.dHidden), at(part.logits), tensors.head);
       if (dHead) d.matmul(dHead, at(part.logits), at(part.hidden), { transposeA: true, accumulate: true });
       d.embeddingBackward(dx, at(part.dHidden), at(part.rowIds)); // puts the rows back
     }
-    for (const loss of await d.read(part.losses, 0, count)) lossSum += loss;
     await d.turn();
   }
   if (dx) d.rmsNormBackward(dx, method.gradientOf("model.norm.weight"), dx, x, tensors.finalNorm, rstd, false);
   freeAll(d, [hidden, rstd, x, ...Object.values(part)]);
-  return { lossSum, dx };
+  return { losses, counted: counted.length, dx };
 }
 
 function rowsWithTarget(targets: Int32Array): Int32Array {
