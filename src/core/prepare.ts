@@ -22,7 +22,7 @@ import { freeBytes } from "./files/durableFile.ts";
 import { hashFile } from "./files/fileHash.ts";
 import { type ModelFolder, openModelFolder } from "./files/modelFolder.ts";
 import { readText } from "./files/textFile.ts";
-import { changeThatFits, cheapestChange } from "./fitting.ts";
+import { changeThatFits } from "./fitting.ts";
 import { checkAdapter } from "./methods/adapters.ts";
 import { blocksInBudget } from "./methods/smt/selection.ts";
 import type { ModelConfig } from "./model/config.ts";

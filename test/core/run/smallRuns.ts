@@ -42,7 +42,6 @@ export interface Overrides {
   checkpoint?: object;
   device?: RunConfig["device"];
   threads?: number;
-  device?: string;
   output?: string;
 }
 
@@ -61,7 +60,6 @@ export function writeRunFile(folder: string, overrides: Overrides = {}): string 
     checkpoint: { every: 3, keep: 2, ...overrides.checkpoint },
     device: overrides.device ?? "auto",
     threads: overrides.threads ?? 1,
-    device: overrides.device ?? "auto",
     output: overrides.output ?? "runs",
   };
   const file = path.join(folder, "run.yaml");
