@@ -1,11 +1,12 @@
 /**
  * Packages the extension: `npm run package` makes a VSIX for this platform and one without native code; `-- --all` makes one for every platform, with addons
  * cross-built by zig; `-- --target linux-arm64` makes that one. They land in dist/vsix/. Plain JavaScript for Node ≥ 20.
- * The rules to keep: what goes in is named in .vscodeignore, an allow-list; a package holds the native code of its own platform or none.
+ * The rules to keep: what goes in is named in .vscodeignore, an allow-list; a package holds the native code of its own platform or none: the CPU's addon, and
+ * Dawn for graphics cards.
  */
 import { spawn } from "node:child_process";
 import { existsSync, realpathSync } from "node:fs";
-import { cp, mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -14,6 +15,7 @@ import { build, nodeVersionProblem } from "./build.mjs";
 import { buildCrossAddon, crossTargets } from "./src/core/devices/cpu/native/cross.mjs";
 
 const root = path.dirname(fileURLToPath(import.meta.url));
+const dawn = path.join(root, "node_modules/webgpu");
 
 /** What a VSIX is made of, before .vscodeignore has chosen from it. */
 const sources = ["CHANGELOG.md", "LICENSE", "NOTICE", ".vscodeignore", "package.nls.json", "package.nls.zh-cn.json", "l10n", "media"];
@@ -55,6 +57,7 @@ export async function packageVsix({ target, addon, folder = path.join(root, "dis
   try {
     for (const name of sources) await copy(path.join(root, name), path.join(stage, name));
     for (const name of built) await copy(path.join(root, "dist", name), path.join(stage, "dist", name));
+    for (const name of target === null ? [] : await dawnFiles(target)) await copy(path.join(dawn, name), path.join(stage, "dist/webgpu", name));
     if (addon !== null) await copy(addon, path.join(stage, "dist/native", target, "sparse_tuner_cpu.node"));
     for (const key of notShipped) delete manifest[key];
     await writeFile(path.join(stage, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);
@@ -72,6 +75,18 @@ export async function packageVsix({ target, addon, folder = path.join(root, "dis
 
 async function copy(from, to) {
   if (existsSync(from)) await cp(from, to, { recursive: true });
+}
+
+/**
+ * Files of the npm package webgpu that a platform's package carries: what loads Dawn, its licence, and one folder of binaries. None where there is no Dawn
+ * for the platform; throws a sentence where the npm package is not installed.
+ */
+export async function dawnFiles(target) {
+  if (!existsSync(dawn)) throw new Error("The npm package webgpu is not installed: run `npm ci --include=dev --include=optional` and package again.");
+  // Apple's two processors share a file.
+  const folder = target.startsWith("darwin") ? "dist/darwin-universal" : `dist/${target}`;
+  if (!existsSync(path.join(dawn, folder))) return [];
+  return ["index.js", "LICENSE.md", ...(await readdir(path.join(dawn, folder))).map((name) => `${folder}/${name}`)];
 }
 
 /** The README is shown where the repository's files are not: links to them become text, pictures of them go. */

@@ -17,6 +17,15 @@ const elfMachines: Record<number, string> = { 62: "x64", 183: "arm64" };
 const machoMachines: Record<number, string> = { 16777223: "x64", 16777228: "arm64" };
 const peMachines: Record<number, string> = { 34404: "x64", 43620: "arm64" };
 
+/** Of a library for several processors, which Apple's systems have, each; else the one. */
+export function nativeFormats(bytes: Buffer): NativeFormat[] {
+  if (bytes.readUInt32BE(0) !== 0xcafebabe) return [nativeFormat(bytes)];
+  return Array.from({ length: bytes.readUInt32BE(4) }, (_, i) => {
+    const [start, length] = [bytes.readUInt32BE(16 + 20 * i), bytes.readUInt32BE(20 + 20 * i)];
+    return nativeFormat(bytes.subarray(start, start + length));
+  });
+}
+
 /** Throws when the bytes are no 64-bit shared library of a known kind. */
 export function nativeFormat(bytes: Buffer): NativeFormat {
   const none = { signed: false, imports: [], glibcMinor: 0 };

@@ -1,18 +1,26 @@
-/** What is in the packages: nothing but what an extension needs, everything that it needs, native code of one platform or none, and not much of it. */
+/** What is in the packages: nothing but what an extension needs, everything that it needs, native code of one platform or none, and not much of ours. */
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
-import { localAddon, packageVsix, withoutRelativeLinks } from "../../package.mjs";
+import { dawnFiles, localAddon, packageVsix, withoutRelativeLinks } from "../../package.mjs";
 import { crossAddonIsFresh, crossAddonPath, crossTargets } from "../../src/core/devices/cpu/native/cross.mjs";
-import { nativeFormat } from "./nativeFormat.ts";
+import { nativeFormat, nativeFormats } from "./nativeFormat.ts";
 import { readZip, type ZipEntry } from "./zip.ts";
 
 const root = path.resolve(import.meta.dirname, "../..");
 const here = `${process.platform}-${process.arch}`;
 const addonEntry = (platform: string) => `extension/dist/native/${platform}/sparse_tuner_cpu.node`;
+/** Dawn's files in a platform's package: its libraries, and what comes with them. */
+function dawnEntries(platform: string): { libraries: string[]; others: string[] } {
+  const folder = `extension/dist/webgpu/dist/${platform.startsWith("darwin") ? "darwin-universal" : platform}`;
+  const others = ["extension/dist/webgpu/index.js", "extension/dist/webgpu/LICENSE.md"];
+  if (!platform.startsWith("win32")) return { libraries: [`${folder}/dawn.node`], others };
+  const notices = ["dxcompiler-LICENSE.TXT", "dxcompiler-ThirdPartyNotices.txt"].map((name) => `${folder}/${name}`);
+  return { libraries: ["d3dcompiler_47.dll", "dawn.node", "dxcompiler.dll"].map((name) => `${folder}/${name}`), others: [...others, ...notices] };
+}
 
 /** Everything that a package may hold. */
 const allowed = [
@@ -23,6 +31,7 @@ const allowed = [
   /^extension\/dist\/tfjs-backend-wasm(-simd)?\.wasm$/,
   /^extension\/dist\/webview\/(panel|inspector|tensors|compare|prune)\.(js|css)$/,
   /^extension\/dist\/native\/[a-z0-9]+-[a-z0-9]+\/sparse_tuner_cpu\.node$/,
+  /^extension\/dist\/webgpu\/(index\.js|LICENSE\.md|dist\/[a-z0-9]+-[a-z0-9]+\/(dawn\.node|[\w-]+\.(dll|txt|TXT)))$/,
   /^extension\/media\/run\.schema\.json$/,
   /^extension\/media\/(icons|walkthrough)\/\w[\w-]*\.(svg|png|md)$/,
   /^extension\/media\/demo\/(demo\.sparse-tuner\.yaml|(model|data)\/[\w.-]+)$/,
@@ -58,13 +67,15 @@ async function checkedPackage(target: string | null, addon: string | null): Prom
     [],
     "entries that are missing",
   );
+  const dawn = target === null ? { libraries: [], others: [] } : dawnEntries(target);
   assert.deepEqual(
-    names.filter((name) => name.endsWith(".node")),
-    target === null ? [] : [addonEntry(target)],
+    names.filter((name) => /\.(node|dll|so|dylib|exe)$/.test(name)).sort(),
+    [...(target === null || addon === null ? [] : [addonEntry(target)]), ...dawn.libraries].sort(),
   );
+  assert.deepEqual(names.filter((name) => name.startsWith("extension/dist/webgpu/")).sort(), [...dawn.libraries, ...dawn.others].sort());
   const manifest = entry(entries, "extension.vsixmanifest").read().toString();
   assert.equal(/TargetPlatform="([^"]+)"/.exec(manifest)?.[1], target ?? undefined);
-  if (target !== null) assert.equal(nativeFormat(entry(entries, addonEntry(target)).read()).platform, target);
+  if (target !== null && addon !== null) assert.equal(nativeFormat(entry(entries, addonEntry(target)).read()).platform, target);
   return entries;
 }
 
@@ -118,6 +129,26 @@ for (const platform of Object.keys(crossTargets)) {
     await checkedPackage(platform, crossAddonPath(platform));
   });
 }
+
+for (const platform of Object.keys(crossTargets)) {
+  test(`Dawn for ${platform} is complete, and what it says`, async () => {
+    const files = (await dawnFiles(platform)).map((name) => `extension/dist/webgpu/${name}`);
+    const { libraries, others } = dawnEntries(platform);
+    assert.deepEqual(files.sort(), [...libraries, ...others].sort());
+    for (const library of libraries) {
+      const formats = nativeFormats(readFileSync(path.join(root, "node_modules/webgpu", library.slice("extension/dist/webgpu/".length))));
+      const format = formats.find((candidate) => candidate.platform === platform);
+      assert.ok(format, `${library} is for ${formats.map((other) => other.platform)}`);
+      // What the error says that a system needs.
+      if (platform.startsWith("linux")) assert.ok(format.glibcMinor > 0 && format.glibcMinor <= 34, `glibc 2.${format.glibcMinor}`);
+      if (platform === "darwin-arm64") assert.ok(format.signed);
+    }
+  });
+}
+
+test("the package for Windows holds Dawn with the compilers of its shaders", async () => {
+  await checkedPackage("win32-x64", null);
+});
 
 test("a library is told by its bytes alone", () => {
   assert.throws(() => nativeFormat(Buffer.from("#!/usr/bin/env node\n".padEnd(100))), /no native library/);
