@@ -4,7 +4,6 @@ import { pruneModel } from "../pruning/prune.ts";
 import { ProgressBar } from "../terminal/progressBar.ts";
 import { pruningTable } from "../terminal/pruningTable.ts";
 import { styleOf } from "../terminal/style.ts";
-import { printNotes } from "./notes.ts";
 import type { PruneCommandOptions } from "./options.ts";
 import { listenForStop } from "./stopSignal.ts";
 
@@ -18,9 +17,12 @@ export async function prune({ json, verbose: _verbose, sequenceLength, grouping,
     percent = Math.floor(done * 100);
     bar.update({ label: "Pruning %", step: percent, of: 100, etaMs: remainingMs });
   };
+  const onNotes = (notes: readonly string[]) => {
+    for (const note of notes) bar.log(`note: ${note}`);
+  };
   try {
     const given = { ...(sequenceLength === null ? {} : { sequenceLength }), ...(grouping === null ? {} : { grouping }) };
-    const asked = { ...options, ...given, threads: threads ?? ("auto" as const), onNotes: printNotes };
+    const asked = { ...options, ...given, threads: threads ?? ("auto" as const), onNotes };
     const report = await pruneModel(asked, onProgress, stopping.signal);
     bar.finish();
     process.stdout.write(json ? `${JSON.stringify(report)}\n` : `${pruningTable(report)}\nThe pruned model stands in ${options.to}.\n`);

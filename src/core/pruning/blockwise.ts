@@ -34,6 +34,8 @@ export interface BlockwiseOptions extends WindowsOptions {
   permute?: boolean;
   meter: WorkMeter;
   signal: AbortSignal;
+  /** Told what was done otherwise than usual, with the name of the map. */
+  onNote?(note: string): void;
 }
 
 /** Tokens whose inputs measure the errors of methods that gather no Hessian of their own. */
@@ -135,6 +137,7 @@ async function pruneStage(model: Llama, stage: ObservedStage, options: Blockwise
     pattern: options.pattern,
     signal,
     onProgress: (done: number) => meter.pruning(linear, done),
+    onNote: (note: string) => options.onNote?.(`${linear.name}: ${note}`),
   });
   await pruner.beginStage?.(context(linears[0]), statistics);
   const pruned: Tensor[] = [];

@@ -61,7 +61,7 @@ export interface PruneOptions {
   targets?: readonly string[];
   /** Hidden states kept in memory, at most; more go to a temporary file. Default 1 GiB. */
   maxActivationBytes?: number;
-  /** Told what there is to know before the work begins. */
+  /** Told what there is to know before the work begins, and what was done otherwise than usual. */
   onNotes?(notes: readonly string[]): void;
 }
 
@@ -90,8 +90,8 @@ export async function pruneModel(
   await requireEmptyFolder(options.to);
   const pattern = parsePattern(options.pattern);
   const targets = targetsOf(options.targets);
-  if (options.method === "sparsegpt" && options.device !== "auto" && options.device !== "cpu")
-    throw new UserError("prune/needs-cpu", `SparseGPT does not compute on the ${options.device} device.`, "Use the device cpu, or another method.");
+  if (options.method === "sparsegpt" && options.device === "tensorflow")
+    throw new UserError("prune/device", "SparseGPT does not compute on the tensorflow device.", "Use the device cpu or webgpu, or another method.");
   checkVariants(options, pattern);
   if (options.calibration === null && options.method !== "magnitude") throw noCalibration(options.method);
   const base = await openModelFolder(options.model);
@@ -153,6 +153,7 @@ export async function pruneOn(
     activationFolder: await existingFolder(options.to),
     meter,
     signal,
+    onNote: (note) => options.onNotes?.([note]),
   });
   meter.at("writing", base.config.numLayers - 1);
   const report = reportOf(options, calibration, path.basename(path.resolve(base.path)), baseSha256, matrices);

@@ -16,6 +16,8 @@ export interface PruneContext {
   signal: AbortSignal;
   /** Called between pieces of long work, with the share of this weight that is done. */
   onProgress(done: number): void;
+  /** Told, as a sentence, what was done otherwise than usual. */
+  onNote?(note: string): void;
 }
 
 export interface Pruner {

@@ -23,13 +23,22 @@ export function blockSizeFor(pattern: SparsityPattern, blockSize = blockColumns)
  * Factors in place as {@link Device.inverseCholesky}: in f32, else in f64, else with ten times the damping. Returns the damping. Throws UserError
  * `prune/hessian` when nothing helps: the statistics are not finite.
  */
-export async function factorHessian(device: Device, hessian: Tensor, diagonal: Tensor, damping = dampingShare): Promise<number> {
+export async function factorHessian(
+  { device, onNote }: Pick<PruneContext, "device" | "onNote">,
+  hessian: Tensor,
+  diagonal: Tensor,
+  damping = dampingShare,
+): Promise<number> {
   for (let share = damping, tries = 0; tries < 4; share = share === 0 ? dampingShare : share * 10, tries++) {
+    if (share !== damping) onNote?.(`the inputs' statistics could not be inverted with a damping of ${damping}; it was raised to ${share}.`);
     if (await device.inverseCholesky(hessian, diagonal, share, null)) return share;
     const C = columnsOf(hessian);
     const wide = device.allocate([C, 2 * C], "f32", "workspace");
     try {
-      if (await device.inverseCholesky(hessian, diagonal, share, wide)) return share;
+      if (await device.inverseCholesky(hessian, diagonal, share, wide)) {
+        onNote?.("the inputs' statistics lost too many digits in f32 and were factored in float64, which takes longer.");
+        return share;
+      }
     } finally {
       device.free(wide);
     }
@@ -82,9 +91,9 @@ export function sparseGpt({ damping = dampingShare } = {}): Pruner {
     needsSumSquares: false,
     needsHessian: true,
     scores: null,
-    async beginStage({ device }, { hessian }) {
-      diagonal = device.allocate([columnsOf(hessian as Tensor)], "f32", "workspace");
-      await factorHessian(device, hessian as Tensor, diagonal, damping);
+    async beginStage(context, { hessian }) {
+      diagonal = context.device.allocate([columnsOf(hessian as Tensor)], "f32", "workspace");
+      await factorHessian(context, hessian as Tensor, diagonal, damping);
     },
     async prune(context, w, { hessian }) {
       await sweep(context, w, hessian as Tensor, diagonal as Tensor, context);

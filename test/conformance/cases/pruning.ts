@@ -220,6 +220,10 @@ export const sparseGptSweepCases: ConformanceCase[] = [
   // Equal scores: the first by row and column go.
   sweepCase({ out: 6, columns: 20, pattern: half, blockSize: 8, weights: new Float32Array(120).fill(2), upper: identity(20) }),
   sweepCase({ out: 6, columns: 20, pattern: twoOfFour, blockSize: 20, weights: new Float32Array(120).fill(-2), upper: identity(20) }),
+  sweepCase({ out: 120, columns: 20, pattern: half, blockSize: 20, weights: new Float32Array(2400).fill(2), upper: identity(20) }),
+  // Small enough for a slow device.
+  sweepCase({ out: 120, columns: 20, pattern: { kind: "share", share: 0.3 }, blockSize: 20 }),
+  ...[half, twoOfFour].map((pattern) => sweepCase({ out: 12, columns: 36, pattern, blockSize: 8, cut: 16, dead: [0, 3, 19] })),
   sweepCase({ out: 6, columns: 20, pattern: { kind: "share", share: 1 }, blockSize: 20 }),
   sweepCase({ out: 6, columns: 20, pattern: { kind: "share", share: 0 }, blockSize: 20, weights: new Float32Array(120) }),
   // 0.57 of 100 entries is 57, which float64 makes 56.99….

@@ -24,15 +24,20 @@ import * as pruningShapes from "../pruningShapes.ts";
 import * as shapes from "../shapes.ts";
 import { UnsupportedError } from "../unsupported.ts";
 import { type GpuOptions, openGpu } from "./gpu.ts";
+import { factorOnHost } from "./hostFactor.ts";
 import * as adapters from "./kernels/adapters.wgsl.ts";
 import * as attention from "./kernels/attention.wgsl.ts";
 import * as blockOps from "./kernels/blocks.wgsl.ts";
 import * as elementwise from "./kernels/elementwise.wgsl.ts";
 import { embeddingBackward, tokensById } from "./kernels/embedding.wgsl.ts";
+import { blockColumns, factor, invert } from "./kernels/inverseCholesky.wgsl.ts";
 import { crossEntropy } from "./kernels/loss.wgsl.ts";
+import { countsLength } from "./kernels/markLowest.wgsl.ts";
 import { matmul } from "./kernels/matmul.wgsl.ts";
+import { mirrorLower } from "./kernels/mirrorLower.wgsl.ts";
 import * as norms from "./kernels/norms.wgsl.ts";
 import { addColumnSums, partElements, rowSums, squaresOfParts, squareWords, zerosOfParts } from "./kernels/reduce.wgsl.ts";
+import { sparseGptSweep } from "./kernels/sparseGptSweep.wgsl.ts";
 import { WebgpuMemory, workspaceElements } from "./memory.ts";
 
 export { webgpuWorkspaceBytes } from "./memory.ts";
@@ -410,19 +415,40 @@ fn result(row: u32, sum: f32) -> f32 { return sum; }`;
 
   // Pruning (SparseGPT)
 
+  /** In f32 on the card; in float64, which cards lack, on the processor. */
   async inverseCholesky(h: Tensor, diagonal: Tensor, damping: number, wide: Tensor | null): Promise<boolean> {
-    pruningShapes.checkInverseCholesky(h, diagonal, damping, wide);
-    throw new UnsupportedError("inverseCholesky", "any shape");
+    const { C } = pruningShapes.checkInverseCholesky(h, diagonal, damping, wide);
+    if (wide) return factorOnHost(this, h, diagonal, damping);
+    const [pivots, failed, room] = this.#rooms("inverseCholesky", C, 1, C * blockColumns);
+    factor(this.programs, { h, diagonal, pivots, failed, room }, damping, C);
+    const [bad] = await this.read(failed);
+    if (bad) mirrorLower(this.programs, h, diagonal, C);
+    else invert(this.programs, { h, room }, C);
+    return !bad;
+  }
+
+  /** Vectors side by side in the workspace. */
+  #rooms(op: string, ...lengths: number[]): Tensor[] {
+    const total = lengths.reduce((sum, length) => sum + length, 0);
+    if (total > workspaceElements) throw new UnsupportedError(op, `${total} elements at once`);
+    let end = 0;
+    return lengths.map((length) => {
+      end += length;
+      return this.rows(this.workspace, end - length, length);
+    });
   }
 
   mirrorLower(h: Tensor, diagonal: Tensor): void {
-    pruningShapes.checkMirrorLower(h, diagonal);
-    throw new UnsupportedError("mirrorLower", "any shape");
+    const { C } = pruningShapes.checkMirrorLower(h, diagonal);
+    mirrorLower(this.programs, h, diagonal, C);
   }
 
   sparseGptSweep(w: Tensor, losses: Tensor, errors: Tensor, upper: Tensor, diagonal: Tensor, options: SweepOptions): void {
-    pruningShapes.checkSparseGptSweep(w, losses, errors, upper, diagonal, options);
-    throw new UnsupportedError("sparseGptSweep", "any shape");
+    const { out, in: C } = pruningShapes.checkSparseGptSweep(w, losses, errors, upper, diagonal, options);
+    sparseGptSweep(this.programs, { w, losses, errors, upper, diagonal }, options, [out, C], (entries) => {
+      const [marks, counts, limit] = this.#rooms("sparseGptSweep", entries, countsLength(entries), 3);
+      return { marks, counts, limit };
+    });
   }
 }
 
