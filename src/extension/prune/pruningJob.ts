@@ -102,7 +102,7 @@ export class PruningJob implements PruneSubject {
 
   #onNotes(notes: readonly string[]): void {
     if (this.#view.state !== "running") return;
-    this.#view = { ...this.#view, notes: [...notes] };
+    this.#view = { ...this.#view, notes: [...this.#view.notes, ...notes] };
     for (const { onNotes } of this.#listeners) onNotes(this.#view.notes);
   }
 

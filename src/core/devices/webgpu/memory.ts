@@ -12,7 +12,8 @@ import * as shapes from "../shapes.ts";
 import { Buffers, type GpuData } from "./buffers.ts";
 import { Commands, parameterBytes } from "./commands.ts";
 import type { Gpu } from "./gpu.ts";
-import { copy, fill } from "./kernels/elementwise.wgsl.ts";
+import { copy } from "./kernels/copy.wgsl.ts";
+import { fill } from "./kernels/fill.wgsl.ts";
 import { Programs } from "./program.ts";
 
 /** What the device takes for itself when it opens, counted as workspace: room for what an op needs beside its tensors, f32, and for what is small. */

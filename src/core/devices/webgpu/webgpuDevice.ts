@@ -1,5 +1,5 @@
 /**
- * The WebGPU device: the ops of device.ts as compute kernels, one file a family under kernels/. Here is what every op checks, which form of a kernel it takes,
+ * The WebGPU device: the ops of device.ts as compute kernels, one file an op (or an op and its backward) under kernels/. Here is what every op checks, which form of a kernel it takes,
  * and how it is cut where a result passes through the workspace. Storage is f32 or packed bf16, arithmetic f32.
  * The rules to keep: ids are checked on the host before they index; a bf16 result is written by whole words, else through the workspace.
  */
@@ -25,19 +25,41 @@ import * as shapes from "../shapes.ts";
 import { UnsupportedError } from "../unsupported.ts";
 import { type GpuOptions, openGpu } from "./gpu.ts";
 import { factorOnHost } from "./hostFactor.ts";
-import * as adapters from "./kernels/adapters.wgsl.ts";
+import { adamwStep } from "./kernels/adamwStep.wgsl.ts";
+import { addGroupGradients, addLowRankGradients, gradientRows } from "./kernels/adaptedGradients.wgsl.ts";
+import { adaptedMatmul } from "./kernels/adaptedMatmul.wgsl.ts";
 import * as attention from "./kernels/attention.wgsl.ts";
-import * as blockOps from "./kernels/blocks.wgsl.ts";
-import * as elementwise from "./kernels/elementwise.wgsl.ts";
-import { embeddingBackward, tokensById } from "./kernels/embedding.wgsl.ts";
+import { addBias, biasBackward } from "./kernels/bias.wgsl.ts";
+import { blockGradient } from "./kernels/blockGradients.wgsl.ts";
+import { blockMeans } from "./kernels/blockMeans.wgsl.ts";
+import { blockScores } from "./kernels/blockScores.wgsl.ts";
+import { columnDots } from "./kernels/columnDots.wgsl.ts";
+import { columnSumSquares } from "./kernels/columnSumSquares.wgsl.ts";
+import { copy } from "./kernels/copy.wgsl.ts";
+import { zerosOfParts } from "./kernels/countZeros.wgsl.ts";
+import { crossEntropy } from "./kernels/crossEntropy.wgsl.ts";
+import { doraGains } from "./kernels/doraGains.wgsl.ts";
+import { dropout } from "./kernels/dropout.wgsl.ts";
+import { embeddingBackward, embeddingForward, tokensById } from "./kernels/embedding.wgsl.ts";
+import { fitQuantization } from "./kernels/fitQuantization.wgsl.ts";
+import { formAdapted } from "./kernels/formAdapted.wgsl.ts";
+import { gatherBlocks } from "./kernels/gatherBlocks.wgsl.ts";
+import { gatherColumns } from "./kernels/gatherColumns.wgsl.ts";
 import { blockColumns, factor, invert } from "./kernels/inverseCholesky.wgsl.ts";
-import { crossEntropy } from "./kernels/loss.wgsl.ts";
 import { countsLength } from "./kernels/markLowest.wgsl.ts";
+import { maskBy } from "./kernels/maskBy.wgsl.ts";
 import { matmul } from "./kernels/matmul.wgsl.ts";
 import { mirrorLower } from "./kernels/mirrorLower.wgsl.ts";
-import * as norms from "./kernels/norms.wgsl.ts";
-import { addColumnSums, partElements, rowSums, squaresOfParts, squareWords, zerosOfParts } from "./kernels/reduce.wgsl.ts";
+import { partElements, rowSums } from "./kernels/reduce.wgsl.ts";
+import { rmsNormBackward, rmsNormForward } from "./kernels/rmsNorm.wgsl.ts";
+import { rotate } from "./kernels/rope.wgsl.ts";
+import { rowDots } from "./kernels/rowDots.wgsl.ts";
+import { scaleColumns } from "./kernels/scaleColumns.wgsl.ts";
+import { scaleRows } from "./kernels/scaleRows.wgsl.ts";
+import { scatterBlock, scatterBlocks } from "./kernels/scatterBlocks.wgsl.ts";
 import { sparseGptSweep } from "./kernels/sparseGptSweep.wgsl.ts";
+import { squaresOfParts, squareWords } from "./kernels/sumSquares.wgsl.ts";
+import { swigluBackward, swigluForward } from "./kernels/swiglu.wgsl.ts";
 import { WebgpuMemory, workspaceElements } from "./memory.ts";
 
 export { webgpuWorkspaceBytes } from "./memory.ts";
@@ -76,7 +98,7 @@ class WebgpuDevice extends WebgpuMemory implements Device {
       const rows = Math.min(most, M - first);
       const room = this.room(rows, N);
       run(room, first, rows, false);
-      elementwise.copy(this.programs, this.rows(out, first, rows), room, accumulate);
+      copy(this.programs, this.rows(out, first, rows), room, accumulate);
     }
   }
 
@@ -86,13 +108,12 @@ class WebgpuDevice extends WebgpuMemory implements Device {
 
   addBias(out: Tensor, bias: Tensor): void {
     const { C } = shapes.checkAddBias(out, bias);
-    elementwise.addBias(this.programs, out, bias, C);
+    addBias(this.programs, out, bias, C);
   }
 
   biasBackward(dBias: Tensor, dOut: Tensor): void {
     const { N, C } = shapes.checkBiasBackward(dBias, dOut);
-    const wgsl = () => "fn term(row: u32, column: u32) -> f32 { return x(row * p.columns + column); }";
-    addColumnSums(this.programs, { name: "biasBackward", out: dBias, tensors: { x: dOut }, wgsl }, N, C);
+    biasBackward(this.programs, dBias, dOut, N, C);
   }
 
   // Layers
@@ -100,7 +121,7 @@ class WebgpuDevice extends WebgpuMemory implements Device {
   embeddingForward(out: Tensor, table: Tensor, ids: Tensor): void {
     const { C, V } = shapes.checkEmbeddingForward(out, table, ids);
     checkIndices("embeddingForward", "id", this.ints(ids), V);
-    elementwise.embeddingForward(this.programs, out, table, ids, C);
+    embeddingForward(this.programs, out, table, ids, C);
   }
 
   embeddingBackward(dTable: Tensor, dOut: Tensor, ids: Tensor): void {
@@ -112,12 +133,12 @@ class WebgpuDevice extends WebgpuMemory implements Device {
 
   rmsNormForward(out: Tensor, rstd: Tensor, x: Tensor, weight: Tensor, epsilon: number): void {
     const { R, C } = shapes.checkRmsNormForward(out, rstd, x, weight);
-    norms.rmsNormForward(this.programs, out, rstd, x, weight, epsilon, R, C);
+    rmsNormForward(this.programs, out, rstd, x, weight, epsilon, R, C);
   }
 
   rmsNormBackward(dX: Tensor | null, dWeight: Tensor | null, dOut: Tensor, x: Tensor, weight: Tensor, rstd: Tensor, accumulate: boolean): void {
     const { R, C } = shapes.checkRmsNormBackward(dX, dWeight, dOut, x, weight, rstd, accumulate);
-    norms.rmsNormBackward(this.programs, { dX, dWeight, dOut, x, weight, rstd, dots: this.#vector("rmsNormBackward", R) }, accumulate, R, C);
+    rmsNormBackward(this.programs, { dX, dWeight, dOut, x, weight, rstd, dots: this.#vector("rmsNormBackward", R) }, accumulate, R, C);
   }
 
   #vector(op: string, length: number): Tensor {
@@ -135,8 +156,8 @@ class WebgpuDevice extends WebgpuMemory implements Device {
       const rows = Math.min(most, N - first);
       const part = this.rows(x, first, rows);
       const room = this.room(rows, C);
-      norms.rotate(this.programs, room, part, cos, sin, this.rows(positions, first, rows), headSize, inverse);
-      elementwise.copy(this.programs, part, room, false);
+      rotate(this.programs, room, part, cos, sin, this.rows(positions, first, rows), headSize, inverse);
+      copy(this.programs, part, room, false);
     }
   }
 
@@ -209,19 +230,19 @@ fn result(row: u32, sum: f32) -> f32 { return sum; }`;
     const parts = outs.map(({ shape }) => this.allocate(shape, "f32", "workspace"));
     run(parts);
     for (const [i, out] of outs.entries()) {
-      elementwise.copy(this.programs, out, parts[i], false);
+      copy(this.programs, out, parts[i], false);
       this.free(parts[i]);
     }
   }
 
   swigluForward(out: Tensor, gate: Tensor, up: Tensor): void {
     shapes.checkSwigluForward(out, gate, up);
-    elementwise.swigluForward(this.programs, out, gate, up);
+    swigluForward(this.programs, out, gate, up);
   }
 
   swigluBackward(dGate: Tensor, dUp: Tensor, dOut: Tensor, gate: Tensor, up: Tensor): void {
     shapes.checkSwigluBackward(dGate, dUp, dOut, gate, up);
-    elementwise.swigluBackward(this.programs, dGate, dUp, dOut, gate, up);
+    swigluBackward(this.programs, dGate, dUp, dOut, gate, up);
   }
 
   crossEntropy(losses: Tensor, logits: Tensor, targets: Tensor, scale: number | null): void {
@@ -234,7 +255,7 @@ fn result(row: u32, sum: f32) -> f32 { return sum; }`;
 
   adamwStep(value: Tensor, gradient: Tensor, firstMoment: Tensor, secondMoment: Tensor, options: AdamWOptions): void {
     shapes.checkAdamwStep(value, gradient, firstMoment, secondMoment, options);
-    elementwise.adamwStep(this.programs, value, gradient, firstMoment, secondMoment, options);
+    adamwStep(this.programs, value, gradient, firstMoment, secondMoment, options);
   }
 
   /** Sums of parts from the card, added in f64 here. */
@@ -281,13 +302,13 @@ fn result(row: u32, sum: f32) -> f32 { return sum; }`;
 
   gatherColumns(out: Tensor, x: Tensor, columns: ColumnTable): void {
     const { N, C, gathered } = blockShapes.checkGatherColumns(out, x, columns);
-    blockOps.gatherColumns(this.programs, out, x, this.table(columns, sourceColumns), N, C, gathered);
+    gatherColumns(this.programs, out, x, this.table(columns, sourceColumns), N, C, gathered);
   }
 
   gatherBlocks(out: Tensor, weight: Tensor, blocks: BlockTable): void {
     const checked = blockShapes.checkGatherBlocks(out, weight, blocks);
     const largest = Math.max(0, ...checked.map(({ rowCount, columnCount }) => rowCount * columnCount));
-    blockOps.gatherBlocks(this.programs, out, weight, this.table(blocks), checked.length, largest, shapes.columnsOf(weight));
+    gatherBlocks(this.programs, out, weight, this.table(blocks), checked.length, largest, shapes.columnsOf(weight));
   }
 
   scatterBlocks(weight: Tensor, values: Tensor, blocks: BlockTable): void {
@@ -296,33 +317,32 @@ fn result(row: u32, sum: f32) -> f32 { return sum; }`;
     const even = this.#ownsWords(weight, width) && checked.every(({ columnStart, columnCount }) => columnStart % 2 === 0 && columnCount % 2 === 0);
     if (weight.dtype === "f32" || even) {
       const largest = Math.max(0, ...checked.map(({ rowCount, columnCount }) => rowCount * columnCount));
-      blockOps.scatterBlocks(this.programs, weight, values, this.table(blocks), checked.length, largest, width);
+      scatterBlocks(this.programs, weight, values, this.table(blocks), checked.length, largest, width);
       return;
     }
     for (const { rowStart, rowCount, columnStart, columnCount, offset } of checked)
-      blockOps.scatterBlock(this.programs, this.rows(weight, rowStart, rowCount), values, width, { rowCount, columnStart, columnCount, offset });
+      scatterBlock(this.programs, this.rows(weight, rowStart, rowCount), values, width, { rowCount, columnStart, columnCount, offset });
   }
 
   blockGradients(dBlocks: Tensor, dOut: Tensor, slices: Tensor, blocks: BlockTable): void {
     const { N, blocks: checked } = blockShapes.checkBlockGradients(dBlocks, dOut, slices, blocks);
     const [O, S] = [shapes.columnsOf(dOut), shapes.columnsOf(slices)];
-    for (const block of checked) blockOps.blockGradient(this.programs, dBlocks, dOut, slices, N, O, S, block);
+    for (const block of checked) blockGradient(this.programs, dBlocks, dOut, slices, N, O, S, block);
   }
 
   blockScores(scores: Tensor, dOut: Tensor, x: Tensor, blockSize: number, signed: boolean): void {
     const { N, out, in: C } = blockShapes.checkBlockScores(scores, dOut, x, blockSize);
-    blockOps.blockScores(this.programs, scores, dOut, x, blockSize, signed, N, out, C);
+    blockScores(this.programs, scores, dOut, x, blockSize, signed, N, out, C);
   }
 
   blockMeans(scores: Tensor, x: Tensor, blockSize: number, mean: BlockMean, columnScale: Tensor | null): void {
     const { rows, columns } = blockShapes.checkBlockMeans(scores, x, blockSize, mean, columnScale);
-    blockOps.blockMeans(this.programs, scores, x, blockSize, mean, columnScale, rows, columns);
+    blockMeans(this.programs, scores, x, blockSize, mean, columnScale, rows, columns);
   }
 
   columnSumSquares(sums: Tensor, x: Tensor): void {
     const { N, C } = blockShapes.checkColumnSumSquares(sums, x);
-    const wgsl = () => "fn term(row: u32, column: u32) -> f32 { let v = x(row * p.columns + column); return v * v; }";
-    addColumnSums(this.programs, { name: "columnSumSquares", out: sums, tensors: { x }, wgsl }, N, C);
+    columnSumSquares(this.programs, sums, x, N, C);
   }
 
   // Adapted weights (LoRS, SQFT, SPP)
@@ -330,7 +350,7 @@ fn result(row: u32, sum: f32) -> f32 { return sum; }`;
   adaptedMatmul(out: Tensor, a: Tensor, adapted: AdaptedWeight, options: { transposeB?: boolean; accumulate?: boolean } = {}): void {
     const { M, N, K } = adapterShapes.checkAdaptedMatmul(out, a, adapted, options);
     this.#product(out, M, N, options.accumulate, (part, first, rows, accumulate) =>
-      adapters.adaptedMatmul(this.programs, part, a, adapted, { ...options, accumulate }, { N, K, first, rows }),
+      adaptedMatmul(this.programs, part, a, adapted, { ...options, accumulate }, { N, K, first, rows }),
     );
   }
 
@@ -342,11 +362,10 @@ fn result(row: u32, sum: f32) -> f32 { return sum; }`;
       for (let first = group * groupRows; first < (group + 1) * groupRows; first += most) {
         const rows = Math.min(most, (group + 1) * groupRows - first);
         const tile = this.room(rows, wide);
-        adapters.gradientRows(this.programs, tile, dOut, x, first, rows);
-        if (adapted.kind === "maskedLowRank")
-          adapters.addLowRankGradients(this.programs, { dLeft: dFirst, dRight: dSecond, tile }, adapted, first, rows);
+        gradientRows(this.programs, tile, dOut, x, first, rows);
+        if (adapted.kind === "maskedLowRank") addLowRankGradients(this.programs, { dLeft: dFirst, dRight: dSecond, tile }, adapted, first, rows);
         else
-          adapters.addGroupGradients(
+          addGroupGradients(
             this.programs,
             { dAlpha: this.rows(dFirst, group, 1), dBeta: this.rows(dSecond, first, rows), tile },
             adapted,
@@ -359,17 +378,17 @@ fn result(row: u32, sum: f32) -> f32 { return sum; }`;
 
   formAdapted(out: Tensor, adapted: AdaptedWeight): void {
     adapterShapes.checkFormAdapted(out, adapted);
-    adapters.formAdapted(this.programs, out, adapted);
+    formAdapted(this.programs, out, adapted);
   }
 
   fitQuantization(quantization: GroupQuantization, weight: Tensor): void {
     adapterShapes.checkFitQuantization(quantization, weight);
-    adapters.fitQuantization(this.programs, quantization, weight);
+    fitQuantization(this.programs, quantization, weight);
   }
 
   maskBy(x: Tensor, weight: Tensor): void {
     adapterShapes.checkMaskBy(x, weight);
-    elementwise.maskBy(this.programs, x, weight);
+    maskBy(this.programs, x, weight);
   }
 
   async countZeros(tensors: readonly Tensor[]): Promise<Float64Array> {
@@ -382,35 +401,32 @@ fn result(row: u32, sum: f32) -> f32 { return sum; }`;
 
   dropout(out: Tensor, x: Tensor, options: DropoutOptions): void {
     const { seed, threshold, scale } = adapterShapes.checkDropout(out, x, options);
-    elementwise.dropout(this.programs, out, x, seed, threshold, scale, options.accumulate ?? false);
+    dropout(this.programs, out, x, seed, threshold, scale, options.accumulate ?? false);
   }
 
   scaleColumns(out: Tensor, x: Tensor, scale: Tensor, accumulate: boolean): void {
     const { C } = adapterShapes.checkScaleColumns(out, x, scale);
-    elementwise.scaleColumns(this.programs, out, x, scale, C, accumulate);
+    scaleColumns(this.programs, out, x, scale, C, accumulate);
   }
 
   scaleRows(out: Tensor, x: Tensor, scale: Tensor): void {
     const { C } = adapterShapes.checkScaleRows(out, x, scale);
-    elementwise.scaleRows(this.programs, out, x, scale, C);
+    scaleRows(this.programs, out, x, scale, C);
   }
 
   rowDots(out: Tensor, a: Tensor, b: Tensor): void {
     const { R, C } = adapterShapes.checkRowDots(out, a, b);
-    const wgsl = () => `fn term(row: u32, column: u32) -> f32 { let i = row * p.columns + column; return a(i) * b(i); }
-fn result(row: u32, sum: f32) -> f32 { return sum; }`;
-    rowSums(this.programs, { name: "rowDots", out, tensors: { a, b }, wgsl }, R, C);
+    rowDots(this.programs, out, a, b, R, C);
   }
 
   columnDots(out: Tensor, a: Tensor, b: Tensor): void {
     const { N, C } = adapterShapes.checkColumnDots(out, a, b);
-    const wgsl = () => "fn term(row: u32, column: u32) -> f32 { let i = row * p.columns + column; return a(i) * b(i); }";
-    addColumnSums(this.programs, { name: "columnDots", out, tensors: { a, b }, wgsl }, N, C);
+    columnDots(this.programs, out, a, b, N, C);
   }
 
   doraGains(norm: Tensor, gain: Tensor, magnitude: Tensor, squares: Tensor, cross: Tensor, gram: Tensor, scale: number): void {
     adapterShapes.checkDoraGains(norm, gain, magnitude, squares, cross, gram, scale);
-    elementwise.doraGains(this.programs, norm, gain, magnitude, squares, cross, gram, scale);
+    doraGains(this.programs, norm, gain, magnitude, squares, cross, gram, scale);
   }
 
   // Pruning (SparseGPT)

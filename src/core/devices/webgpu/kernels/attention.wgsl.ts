@@ -47,6 +47,24 @@ const querySide = `  let batch = group.z;
   let first = u32(documentStart(row));
   let lastOfTile = min(p.S, p.S - p.T + group.x * ${width}u + ${width}u);`;
 
+/** The tiles of keys and values, and the beginning of a kernel that gives an invocation one query. */
+const queryKernel = (keys: number, D: number) => `var<workgroup> tile_k: array<f32, ${keys * D}>;
+var<workgroup> tile_v: array<f32, ${keys * D}>;
+@compute @workgroup_size(${width}) fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+${querySide}`;
+
+/** Keys and values [s0, s0 + keys) come into the tiles, when nobody reads the last ones any more. */
+const fetchKeys = (keys: number, D: number) => `workgroupBarrier();
+    for (var i = lane; i < ${keys * D}u; i += ${width}u) {
+      let s = s0 + i / ${D}u;
+      if (s < p.S) {
+        let at = ((batch * p.keyStride + s) * p.kvHeads + kvHead) * ${D}u + i % ${D}u;
+        tile_k[i] = k(at);
+        tile_v[i] = v(at);
+      }
+    }
+    workgroupBarrier();`;
+
 /** out and logSumExp as in device.ts; a bf16 out needs an even head size from an even place, as the gradients below do. */
 export function attentionForward(
   programs: Programs,
@@ -65,26 +83,14 @@ export function attentionForward(
     name: `attentionForward ${D}`,
     tensors: { out, logSumExp, q, k, v, documentStart },
     params,
-    wgsl: () => `var<workgroup> tile_k: array<f32, ${keys * D}>;
-var<workgroup> tile_v: array<f32, ${keys * D}>;
-@compute @workgroup_size(${width}) fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-${querySide}
+    wgsl: () => `${queryKernel(keys, D)}
   var query: array<f32, ${D}>;
   var sum: array<f32, ${D}>;
   for (var i = 0u; i < ${D}u; i++) { query[i] = q((row * p.heads + head) * ${D}u + i) * p.scale; sum[i] = 0.0; }
   var largest = -3.4e38;
   var total = 0.0;
   for (var s0 = 0u; s0 < lastOfTile; s0 += ${keys}u) {
-    workgroupBarrier();
-    for (var i = lane; i < ${keys * D}u; i += ${width}u) {
-      let s = s0 + i / ${D}u;
-      if (s < p.S) {
-        let at = ((batch * p.keyStride + s) * p.kvHeads + kvHead) * ${D}u + i % ${D}u;
-        tile_k[i] = k(at);
-        tile_v[i] = v(at);
-      }
-    }
-    workgroupBarrier();
+    ${fetchKeys(keys, D)}
     for (var j = 0u; j < ${keys}u; j++) {
       let s = s0 + j;
       if (!live || s < first || s > own) { continue; }
@@ -119,25 +125,13 @@ export function attentionBackwardQuery(
     name: `attentionBackward dQ ${D}`,
     tensors: { dQ, dOut, q, k, v, logSumExp, dots, documentStart },
     params,
-    wgsl: () => `var<workgroup> tile_k: array<f32, ${keys * D}>;
-var<workgroup> tile_v: array<f32, ${keys * D}>;
-@compute @workgroup_size(${width}) fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-${querySide}
+    wgsl: () => `${queryKernel(keys, D)}
   var sum: array<f32, ${D}>;
   let mine = (row * p.heads + head) * ${D}u;
   let lse = logSumExp(row * p.heads + head);
   let dot = dots(row * p.heads + head);
   for (var s0 = 0u; s0 < lastOfTile; s0 += ${keys}u) {
-    workgroupBarrier();
-    for (var i = lane; i < ${keys * D}u; i += ${width}u) {
-      let s = s0 + i / ${D}u;
-      if (s < p.S) {
-        let at = ((batch * p.keyStride + s) * p.kvHeads + kvHead) * ${D}u + i % ${D}u;
-        tile_k[i] = k(at);
-        tile_v[i] = v(at);
-      }
-    }
-    workgroupBarrier();
+    ${fetchKeys(keys, D)}
     for (var j = 0u; j < ${keys}u; j++) {
       let s = s0 + j;
       if (!live || s < first || s > own) { continue; }

@@ -1,6 +1,17 @@
-/** The embedding's gradient. Tokens of one id are added by one workgroup in their order, so that no two write one row at a time. */
-import type { Tensor } from "../../device.ts";
+/** embeddingForward and embeddingBackward. Tokens of one id are added by one workgroup in their order, so that no two write one row at a time. */
+import { sizeOf, type Tensor } from "../../device.ts";
 import type { Programs } from "../program.ts";
+
+export function embeddingForward(programs: Programs, out: Tensor, table: Tensor, ids: Tensor, C: number): void {
+  programs.map({
+    name: "embeddingForward",
+    outs: { out },
+    count: sizeOf(out.shape),
+    tensors: { table, ids },
+    params: { C },
+    wgsl: () => "fn value_out(i: u32) -> f32 { return table(u32(ids(i / p.C)) * p.C + i % p.C); }",
+  });
+}
 
 /** The tokens of `ids` by id: `[id, start, end]` a distinct id, and the tokens those ranges are of. */
 export function tokensById(ids: Int32Array): { ranges: Int32Array; tokens: Int32Array } {

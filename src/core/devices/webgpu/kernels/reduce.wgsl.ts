@@ -5,7 +5,8 @@
 import type { Tensor } from "../../device.ts";
 import type { Param, Programs } from "../program.ts";
 
-const width = 128;
+/** Invocations of a workgroup. */
+export const width = 128;
 const maxGroups = 65535;
 
 interface Sums {
@@ -17,7 +18,8 @@ interface Sums {
   wgsl: () => string;
 }
 
-const tree = `var<workgroup> partial: array<f32, ${width}>;
+/** `total(own, lane)`: the sum of all invocations, by a tree. */
+export const tree = `var<workgroup> partial: array<f32, ${width}>;
 fn total(own: f32, lane: u32) -> f32 {
   partial[lane] = own;
   for (var step = ${width / 2}u; step > 0u; step >>= 1u) {
@@ -75,82 +77,11 @@ var<workgroup> partial: array<f32, ${stripe * lanes}>;
   });
 }
 
-/** Elements of one part of {@link partSums}. */
+/** Elements of one part of {@link overParts}. */
 export const partElements = 4096;
 
-/** out (⌈count / 4096⌉, from element `first`) = number of zeros of either sign in each part; the host adds the parts. */
-export function zerosOfParts(programs: Programs, out: Tensor, x: Tensor, count: number, first: number): void {
-  overParts(
-    programs,
-    "zeros",
-    out,
-    x,
-    count,
-    first,
-    () => `${tree}
-${partBounds(`
-  var own = 0.0;
-  for (var i = begin + lane; i < end; i += ${width}u) { if (is_zero(x(i))) { own += 1.0; } }
-  let sum = total(own, lane);
-  if (lane == 0u) { set_out(p.first + part, sum); }`)}`,
-  );
-}
-
-/** Floats that {@link squaresOfParts} leaves of a part. */
-export const squareWords = 3;
-
-/**
- * out (⌈count / 4096⌉ · 3, from element `first`) = Σx² of each part as high, low and power: (high + low) · 4^power. Entries are first brought near 1 by a
- * power of two, so that no square overflows; the sum is kept in two floats, each product with its rounding error (Dekker 1971). NaN and infinity come out as
- * high.
- */
-export function squaresOfParts(programs: Programs, out: Tensor, x: Tensor, count: number, first: number): void {
-  overParts(
-    programs,
-    "squares",
-    out,
-    x,
-    count,
-    first,
-    () => `var<workgroup> high: array<f32, ${width}>;
-var<workgroup> low: array<f32, ${width}>;
-var<workgroup> bits: array<u32, ${width}>;
-fn add(lane: u32, h: f32, l: f32) {
-  let sum = high[lane] + h;
-  let back = sum - high[lane];
-  low[lane] += ((high[lane] - (sum - back)) + (h - back)) + l;
-  high[lane] = sum;
-}
-${partBounds(`
-  var largest = 0u; // bits of non-negative floats are in the floats' order; NaN comes last
-  for (var i = begin + lane; i < end; i += ${width}u) { largest = max(largest, bitcast<u32>(x(i)) & 0x7fffffffu); }
-  bits[lane] = largest;
-  for (var step = ${width / 2}u; step > 0u; step >>= 1u) { workgroupBarrier(); if (lane < step) { bits[lane] = max(bits[lane], bits[lane + step]); } }
-  workgroupBarrier();
-  largest = bits[0];
-  let power = i32(largest >> 23u) - 127;
-  high[lane] = 0.0;
-  low[lane] = 0.0;
-  for (var i = begin + lane; i < end; i += ${width}u) {
-    // A power of two beyond f32's own range is taken in two steps.
-    let v = ldexp(ldexp(x(i), -(power / 2)), -(power - power / 2));
-    let square = v * v;
-    // Half of the digits at a time, because fma may be two roundings.
-    let front = bitcast<f32>(bitcast<u32>(v) & 0xfffff000u);
-    let rest = v - front;
-    add(lane, square, ((front * front - square) + 2.0 * front * rest) + rest * rest);
-  }
-  for (var step = ${width / 2}u; step > 0u; step >>= 1u) { workgroupBarrier(); if (lane < step) { add(lane, high[lane + step], low[lane + step]); } }
-  if (lane == 0u) {
-    let at = p.first + ${squareWords}u * part;
-    set_out(at, select(high[0], bitcast<f32>(largest), largest >= 0x7f800000u));
-    set_out(at + 1u, low[0]);
-    set_out(at + 2u, f32(power));
-  }`)}`,
-  );
-}
-
-function overParts(programs: Programs, name: string, out: Tensor, x: Tensor, count: number, first: number, wgsl: () => string): void {
+/** Runs a kernel, made with {@link partBounds}, with a workgroup for each part of x. */
+export function overParts(programs: Programs, name: string, out: Tensor, x: Tensor, count: number, first: number, wgsl: () => string): void {
   const parts = Math.ceil(count / partElements);
   const across = Math.min(parts, maxGroups);
   programs.run({
@@ -162,7 +93,8 @@ function overParts(programs: Programs, name: string, out: Tensor, x: Tensor, cou
   });
 }
 
-const partBounds = (
+/** The main function of such a kernel: `body` has its part, and the elements [begin, end) of it. */
+export const partBounds = (
   body: string,
 ) => `@compute @workgroup_size(${width}) fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let part = group.y * p.across + group.x;

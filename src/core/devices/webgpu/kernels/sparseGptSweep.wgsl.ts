@@ -6,7 +6,7 @@ import type { SparsityPattern, SweepOptions, Tensor } from "../../device.ts";
 import { zerosOfShare } from "../../pruningShapes.ts";
 import { UnsupportedError } from "../../unsupported.ts";
 import type { Programs } from "../program.ts";
-import { fill } from "./elementwise.wgsl.ts";
+import { fill } from "./fill.wgsl.ts";
 import { type Marking, markLowest } from "./markLowest.wgsl.ts";
 import { tiledProduct, tileGroups } from "./tiledProduct.wgsl.ts";
 

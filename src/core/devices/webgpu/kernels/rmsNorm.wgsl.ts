@@ -1,6 +1,5 @@
-/** RMS norm and rotary embedding: a row's statistics first, then every element by itself. */
+/** rmsNormForward and rmsNormBackward: a row's statistics first, then every element by itself. */
 import type { Tensor } from "../../device.ts";
-import { sizeOf } from "../../device.ts";
 import type { Programs } from "../program.ts";
 import { addColumnSums, rowSums } from "./reduce.wgsl.ts";
 
@@ -90,34 +89,6 @@ fn result(row: u32, sum: f32) -> f32 { return sum / f32(p.columns); }`,
   let row = i / p.C;
   let scale = rstd(row);
   return scale * (weight(i % p.C) * dOut(i) - x(i) * scale * dots(row));
-}`,
-  });
-}
-
-/** out = x rotated; out must not be x. x (N, heads·HS), positions (N). */
-export function rotate(
-  programs: Programs,
-  out: Tensor,
-  x: Tensor,
-  cos: Tensor,
-  sin: Tensor,
-  positions: Tensor,
-  headSize: number,
-  inverse: boolean,
-): void {
-  programs.map({
-    name: "rope",
-    outs: { out },
-    count: sizeOf(x.shape),
-    tensors: { x, cos, sin, positions },
-    params: { C: x.shape[1] ?? sizeOf(x.shape), headSize, sign: { f32: inverse ? -1 : 1 } },
-    wgsl: () => `fn value_out(i: u32) -> f32 {
-  let within = i % p.C % p.headSize;
-  let half = p.headSize / 2u;
-  let pair = within % half;
-  let angle = u32(positions(i / p.C)) * half + pair;
-  if (within < half) { return x(i) * cos(angle) - p.sign * x(i + half) * sin(angle); }
-  return x(i) * cos(angle) + p.sign * x(i - half) * sin(angle);
 }`,
   });
 }
