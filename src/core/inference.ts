@@ -2,8 +2,8 @@
 import path from "node:path";
 import { parseRunFile, type RunConfig } from "../protocol/runConfig.ts";
 import { UserError } from "../protocol/userError.ts";
+import { adapterOf, adapterShapes } from "./adapterParameters.ts";
 import { putAdapter } from "./adapterRun.ts";
-import { adapterOf, adapterShapes } from "./adapterShapes.ts";
 import { checkpointFiles } from "./checkpointing.ts";
 import { openTokenizer, type Tokenizer } from "./data/tokenizer.ts";
 import type { Device, Tensor } from "./devices/device.ts";

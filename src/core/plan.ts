@@ -6,8 +6,8 @@
 import type { BytesByClass } from "../protocol/memory.ts";
 import type { AdapterConfig, RunConfig, SmtConfig } from "../protocol/runConfig.ts";
 import type { Selection } from "../protocol/selection.ts";
+import { adapterOf } from "./adapterParameters.ts";
 import { needsInitialising } from "./adapterRun.ts";
-import { adapterOf } from "./adapterShapes.ts";
 import type { Batch } from "./data/batch.ts";
 import type { Device } from "./devices/device.ts";
 import { openMetaDevice } from "./devices/meta.ts";

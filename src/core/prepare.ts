@@ -9,7 +9,7 @@ import { isDeepStrictEqual } from "node:util";
 import type { RunConfig } from "../protocol/runConfig.ts";
 import { parseSelection, type Selection } from "../protocol/selection.ts";
 import { UserError } from "../protocol/userError.ts";
-import { adapterOf } from "./adapterShapes.ts";
+import { adapterOf } from "./adapterParameters.ts";
 import { checkpointBytesOf, restoreCheckpoint } from "./checkpointing.ts";
 import { checkSequenceLength, type LoadedData, loadData } from "./data/loadData.ts";
 import { BatchSource, evaluationBatches } from "./data/packing.ts";

@@ -5,8 +5,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { RunEvent, RunEventBody } from "../protocol/events.ts";
 import { UserError } from "../protocol/userError.ts";
+import { adapterOf } from "./adapterParameters.ts";
 import { attachRunAdapter, initialiseAdapter } from "./adapterRun.ts";
-import { adapterOf } from "./adapterShapes.ts";
 import { requireSame, writeRunResult } from "./checkpointing.ts";
 import { DeviceLostError } from "./devices/deviceLost.ts";
 import { pauseWhileDiskFull } from "./diskPause.ts";

@@ -7,7 +7,7 @@ import type { BlockPart } from "../../protocol/coreProtocol.ts";
 import { parseRunFile } from "../../protocol/runConfig.ts";
 import type { Selection } from "../../protocol/selection.ts";
 import { UserError } from "../../protocol/userError.ts";
-import { adapterOf } from "../adapterShapes.ts";
+import { adapterOf } from "../adapterParameters.ts";
 import { CheckpointBlocks } from "../blocks/checkpointBlocks.ts";
 import { checkpointAt, newestCheckpoint } from "../blocks/keptCheckpoints.ts";
 import { requireRunFolder, runFiles } from "../files/runFolder.ts";

@@ -6,7 +6,7 @@ import path from "node:path";
 import { EigenvalueDecomposition, Matrix } from "ml-matrix";
 import type { AdapterConfig, RunConfig } from "../../protocol/runConfig.ts";
 import { UserError } from "../../protocol/userError.ts";
-import { adapterShapes } from "../adapterShapes.ts";
+import { adapterShapes } from "../adapterParameters.ts";
 import { checkpointAt, newestCheckpoint } from "../blocks/keptCheckpoints.ts";
 import { checkpointFiles } from "../checkpointing.ts";
 import { openModelConfig } from "../files/modelFolder.ts";

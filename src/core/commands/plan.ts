@@ -2,7 +2,7 @@
 import { parseRunFile, type RunConfig } from "../../protocol/runConfig.ts";
 import type { Selection } from "../../protocol/selection.ts";
 import { UserError } from "../../protocol/userError.ts";
-import { adapterOf } from "../adapterShapes.ts";
+import { adapterOf } from "../adapterParameters.ts";
 import { memoryOf } from "../deviceMemory.ts";
 import { sizeOf } from "../devices/device.ts";
 import { plannedDevice } from "../devices/open.ts";

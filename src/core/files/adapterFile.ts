@@ -12,7 +12,7 @@ import { Value } from "typebox/value";
 import type { AdapterConfig } from "../../protocol/runConfig.ts";
 import { runSchema } from "../../protocol/runSchema.ts";
 import { UserError } from "../../protocol/userError.ts";
-import { adapterShapes } from "../adapterShapes.ts";
+import { adapterShapes } from "../adapterParameters.ts";
 import { jsonText, writeNewFile } from "./durableFile.ts";
 import { hashFile } from "./fileHash.ts";
 import type { ModelFolder } from "./modelFolder.ts";

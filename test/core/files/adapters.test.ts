@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
-import { adapterShapes } from "../../../src/core/adapterShapes.ts";
+import { adapterShapes } from "../../../src/core/adapterParameters.ts";
 import { openAdapter, writeAdapter } from "../../../src/core/files/adapterFile.ts";
 import { type ModelFolder, openModelFolder } from "../../../src/core/files/modelFolder.ts";
 import { openSafetensors, type SafetensorsDType } from "../../../src/core/files/safetensors.ts";
