@@ -2,7 +2,8 @@
 /**
  * Loads Dawn, WebGPU for Node (npm `webgpu`): from `webgpu/` beside the bundle, which a platform's package of the extension brings, else the installed
  * package, an optional dependency. It opens no card.
- * The rule to keep: what came with the extension goes first; a `webgpu` installed in some folder above it may be any version.
+ * The rules to keep: what came with the extension goes first; a `webgpu` installed in some folder above it may be any version. What Dawn creates is never
+ * let go, not even when its last device is closed: its events are still pumped then, on freed memory if it was collected, which hangs or ends the process.
  */
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -12,6 +13,19 @@ import { UserError } from "../../../protocol/userError.ts";
 export interface Dawn {
   create(options: string[]): GPU;
   globals: object;
+}
+
+const instances = Symbol.for("sparseTuner.webgpu");
+
+/** Dawn's one instance of this process for these options, in which adapters are found. Throws as {@link loadDawn}. */
+export async function dawnInstance(options: readonly string[]): Promise<GPU> {
+  const dawn = await loadDawn();
+  const holder = globalThis as unknown as Record<symbol, Map<string, GPU> | undefined>;
+  holder[instances] ??= new Map();
+  const key = options.join(" ");
+  const kept = holder[instances].get(key) ?? dawn.create([...options]);
+  holder[instances].set(key, kept);
+  return kept;
 }
 
 /** Dawn, its flags put on globalThis, where WebGPU's constants belong. Throws UserError `device/no-webgpu`: it is not there or does not load. */

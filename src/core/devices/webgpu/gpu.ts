@@ -1,11 +1,9 @@
 /// <reference types="@webgpu/types" />
 /**
  * The graphics card, through Dawn's WebGPU for Node (dawn.ts finds it): takes the fastest adapter and opens it with its own limits.
- * The rule to keep: Dawn is created once a process and never let go, not even when its last device is closed: its events are still pumped then, on freed
- * memory if the object was collected, which hangs or ends the process.
  */
 import { UserError } from "../../../protocol/userError.ts";
-import { loadDawn } from "./dawn.ts";
+import { dawnInstance } from "./dawn.ts";
 
 export interface Gpu {
   device: GPUDevice;
@@ -21,9 +19,6 @@ export interface Gpu {
 /** What Dawn is opened with: f16 on NVIDIA's drivers, and what stands behind `unsafe` because it is young. */
 const dawnOptions = ["enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia"];
 
-/** Where Dawn's one instance of this process is kept. */
-const instance = Symbol.for("sparseTuner.webgpu");
-
 export interface GpuOptions {
   /** Binds no more than this at once, though the card may allow more: at least 256. */
   bindingBytes?: number;
@@ -31,10 +26,8 @@ export interface GpuOptions {
 
 /** Opens the fastest adapter. Throws UserError `device/no-webgpu` (there is no engine) or `device/no-gpu`. */
 export async function openGpu({ bindingBytes = Number.POSITIVE_INFINITY }: GpuOptions = {}): Promise<Gpu> {
-  const dawn = await loadDawn();
-  const kept = globalThis as unknown as Record<symbol, GPU | undefined>;
-  kept[instance] ??= dawn.create(dawnOptions);
-  const adapter = await kept[instance].requestAdapter({ powerPreference: "high-performance" });
+  const dawn = await dawnInstance(dawnOptions);
+  const adapter = await dawn.requestAdapter({ powerPreference: "high-performance" });
   if (!adapter)
     throw new UserError(
       "device/no-gpu",
