@@ -232,8 +232,11 @@ function commandLine(run: Run): Command {
   command("bench", "Measure the engine against this machine's limits.")
     .option("--peer <PYTHON>", "a Python with PyTorch to measure in turn with", (path: string) => path, null)
     .option("--methods <LIST>", "methods to train and nothing else, with commas between", (list: string) => list, null)
+    .addOption(
+      new Option("--device <DEVICE>", "what computes; webgpu measures products of matrices on the card").choices(["cpu", "webgpu"]).default("cpu"),
+    )
     .option("--json", json, false)
-    .action((options: { peer: string | null; methods: string | null; json: boolean }) => run("bench", { ...options, verbose: verbose() }));
+    .action((options: Omit<CommandOptions["bench"], "verbose">) => run("bench", { ...options, verbose: verbose() }));
   command("doctor", "Say what of this machine is used, what is not, and why.")
     .option("--json", json, false)
     .addOption(new Option("--install <ENGINE>", "install it for this user, instead of looking").choices(["tensorflow"]).default(null))

@@ -1,6 +1,7 @@
 /**
  * `sparse-tuner bench`: the engine against this machine's limits, measured in the same run, against a peer in turn, and its methods against each other. Each
  * figure is the median of repeats beside the limit; ratio = value / limit. A ratio above 1 means that the limit was disturbed, and fails the bench.
+ * On a card it measures products of matrices, for which no limit is known.
  */
 import { existsSync } from "node:fs";
 import os from "node:os";
@@ -8,9 +9,11 @@ import path from "node:path";
 import { UserError } from "../../protocol/userError.ts";
 import { assetPath } from "../assets.ts";
 import { type BenchMethod, benchMethods, wantsPruned } from "../bench/benchMethods.ts";
+import { benchCardProducts, cardSizes, describeProduct, type ProductRow } from "../bench/cardProducts.ts";
 import { type BenchRow, besideLimit, medians, type Pair } from "../bench/limits.ts";
 import { type Comparison, compareMethods, type TrainingEntry, type TrainingRow, trainInTurn } from "../bench/trainingBench.ts";
 import { measurePeak, openCpuDevice } from "../devices/cpu/cpuDevice.ts";
+import { openDevice } from "../devices/open.ts";
 import { userCacheFolder } from "../files/fileHash.ts";
 import { initModel } from "../files/initModel.ts";
 import { pruneModel } from "../pruning/prune.ts";
@@ -23,11 +26,16 @@ const trainingSteps = 6;
 const rounds = 3;
 
 /** Prints every row; exit code 1 when a ratio above 1 shows that a limit was disturbed. Throws UserError when the peer cannot run. */
-export async function bench({ peer, methods, json }: BenchOptions): Promise<number> {
+export async function bench({ peer, methods, device, json }: BenchOptions): Promise<number> {
   const say = (text: string) => process.stderr.write(`${text}\n`);
   const print = (text: string) => {
     if (!json) process.stdout.write(`${text}\n`);
   };
+  if (device === "webgpu") {
+    if (peer || methods)
+      throw new UserError("bench/card-only", "On a card the bench measures products alone.", "Leave --peer and --methods out, or use --device cpu.");
+    return benchCard(print, json, say);
+  }
   const entries = await trainingEntries(methods, say);
   const rows: BenchRow[] = [];
   const threads = Math.min(2, os.availableParallelism());
@@ -48,6 +56,23 @@ export async function bench({ peer, methods, json }: BenchOptions): Promise<numb
   const impossible = rows.filter(({ ratio }) => ratio > 1);
   for (const { name, ratio } of impossible) say(`${name}: a ratio of ${ratio.toFixed(3)} cannot be; the limit was disturbed, run the bench again.`);
   return impossible.length > 0 ? 1 : 0;
+}
+
+/** Products on the card. */
+async function benchCard(print: (text: string) => void, json: boolean, say: (text: string) => void): Promise<number> {
+  const { device } = await openDevice("webgpu", "auto");
+  try {
+    print(device.description);
+    const products: ProductRow[] = [];
+    await benchCardProducts(device, cardSizes, say, (row) => {
+      products.push(row);
+      print(describeProduct(row));
+    });
+    if (json) process.stdout.write(`${JSON.stringify({ device: device.description, products })}\n`);
+    return 0;
+  } finally {
+    device.close();
+  }
 }
 
 function describe({ name, value, unit, limit, ratio, peerRatio }: BenchRow): string {

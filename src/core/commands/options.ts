@@ -167,6 +167,8 @@ export interface BenchOptions extends CommonOptions, JsonOption {
   peer: string | null;
   /** Methods to train, with commas between; null trains all and measures matrix products too. */
   methods: string | null;
+  /** On `webgpu` products of matrices alone are measured. */
+  device: "cpu" | "webgpu";
 }
 
 export interface DoctorOptions extends CommonOptions, JsonOption {

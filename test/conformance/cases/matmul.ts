@@ -86,8 +86,35 @@ const magnitudes = commonMixes.flatMap((dtypes) =>
       [1e5, 1e5],
       [1e5, 1e-8],
     ] as const
-  ).map((scales) => matmulCase({ size: [33, 65, 70], dtypes, options: { transposeB: true }, scales, note: `scales ${scales}` })),
+  ).map((scales) => matmulCase({ size: [33, 45, 40], dtypes, options: { transposeB: true }, scales, note: `scales ${scales}` })),
 );
+
+/**
+ * Large and small rows in one operand. Devices bring a bf16 operand into f16 by one power of two, so that an entry may lose 2⁻²⁸ of its tensor's largest: a row
+ * of a is 2⁻⁴⁰ of another and may be lost, the others may not.
+ */
+const mixedMagnitudes = commonMixes.map((dtypes) => {
+  const [M, N, K] = [4, 5, 70];
+  const [a, b] = [normals(1, M * K).map((value, i) => value * (i < K ? 1e5 : 1e-7)), normals(2, N * K, 1e-8)];
+  const largest = (values: ArrayLike<number>) => Math.max(...Array.from(values, Math.abs));
+  const lost = 2 ** -28 * largest(a) * largest(b) * K * 2;
+  return opCase({
+    title: `[${M}, ${N}, ${K}] a·bᵀ ${dtypes.join(" ← ")} mixed magnitudes`,
+    tensors: {
+      out: { shape: [M, N], dtype: dtypes[0] },
+      a: { shape: [M, K], dtype: dtypes[1], data: a },
+      b: { shape: [N, K], dtype: dtypes[2], data: b },
+    },
+    call: (d, t) => d.matmul(t.out, t.a, t.b, { transposeB: true }),
+    outputs: {
+      out: (context) => {
+        const rounding = ofTerms<"out" | "a" | "b">("out", K);
+        const absolute = rounding === "exact" ? () => 0 : rounding(context);
+        return (i) => absolute(i) + (dtypes.includes("bf16") ? lost : 0);
+      },
+    },
+  });
+});
 
 /** Row 1 of a holds a NaN, row 2 +∞, row 3 −∞, row 4 both; b is positive, so the sums are NaN, +∞, −∞, NaN in these rows and numbers elsewhere. */
 function poison(K: number): (a: Float32Array, b: Float32Array) => void {
@@ -130,4 +157,13 @@ const mixedRounding = matmulCase({
   note: "rounding of the f32 side",
 });
 
-export const matmulCases: ConformanceCase[] = [...everyForm, ...thin, ...large, ...magnitudes, ...nonFinite, zeroTimesInfinity, mixedRounding];
+export const matmulCases: ConformanceCase[] = [
+  ...everyForm,
+  ...thin,
+  ...large,
+  ...magnitudes,
+  ...mixedMagnitudes,
+  ...nonFinite,
+  zeroTimesInfinity,
+  mixedRounding,
+];

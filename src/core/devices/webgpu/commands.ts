@@ -6,12 +6,15 @@
  */
 import { DeviceLostError } from "../deviceLost.ts";
 import { type GpuData, spansOf } from "./buffers.ts";
+import { PassTimer } from "./passTimer.ts";
 
 /** A compiled kernel. */
 export interface Pipeline {
   name: string;
   pipeline: GPUComputePipeline;
   layout: GPUBindGroupLayout;
+  /** Of each buffer whether it is written. */
+  writes: readonly boolean[];
 }
 
 /** Parameters of one dispatch start at multiples of this, as uniform offsets must. */
@@ -31,9 +34,12 @@ export class Commands {
   #cause: Error | null = null;
   #error: Error | null = null;
   #lost: DeviceLostError | null = null;
+  readonly #timer: PassTimer;
+  readonly #versions = new WeakMap<GPUBuffer, number>();
 
   constructor(device: GPUDevice) {
     this.#device = device;
+    this.#timer = new PassTimer(device);
     this.#params = device.createBuffer({ size: parameterBytes, usage: 0x0040 | 0x0008 }); // UNIFORM | COPY_DST
     device.addEventListener("uncapturederror", (event) => {
       this.#error ??= new Error(`webgpu: ${event.error.message}`);
@@ -54,13 +60,35 @@ export class Commands {
     this.#watched.push(settled);
   }
 
-  /** Runs a kernel over so many workgroups; `params` are 32-bit words. */
-  dispatch({ pipeline, layout }: Pipeline, buffers: readonly GPUBuffer[], params: Uint32Array, groups: readonly [number, number, number]): void {
+  /** Whether the card tells how long a kernel took. */
+  get canTime(): boolean {
+    return this.#timer.available;
+  }
+
+  /** Changes whenever a buffer's content may have. */
+  version(buffer: GPUBuffer): number {
+    return this.#versions.get(buffer) ?? 0;
+  }
+
+  #written(buffer: GPUBuffer): void {
+    this.#versions.set(buffer, this.version(buffer) + 1);
+  }
+
+  /** Runs a kernel over so many workgroups; `params` are 32-bit words. One that is timed gets a pass of its own. */
+  dispatch(
+    { pipeline, layout, writes }: Pipeline,
+    buffers: readonly GPUBuffer[],
+    params: Uint32Array,
+    groups: readonly [number, number, number],
+    timed?: (nanoseconds: number) => void,
+  ): void {
     this.#requireCard();
     if (groups.some((count) => count === 0)) return;
     if (this.#used === slots) this.submit();
     this.#encoder ??= this.#device.createCommandEncoder();
-    this.#pass ??= this.#encoder.beginComputePass();
+    const timing = timed && this.#timer.begin(timed);
+    if (timing) this.#endPass();
+    this.#pass ??= this.#encoder.beginComputePass(timing?.pass);
     this.#staged.set(params, (this.#used * slotBytes) / 4);
     const bindGroup = this.#device.createBindGroup({
       layout,
@@ -72,25 +100,36 @@ export class Commands {
     this.#pass.setPipeline(pipeline);
     this.#pass.setBindGroup(0, bindGroup, [this.#used++ * slotBytes]);
     this.#pass.dispatchWorkgroups(...groups);
+    for (const [i, written] of writes.entries()) if (written) this.#written(buffers[i]);
+    if (!timing) return;
+    this.#endPass();
+    timing.end(this.#encoder);
+  }
+
+  #endPass(): void {
+    this.#pass?.end();
+    this.#pass = null;
   }
 
   /** Whole words of a tensor's storage become these bytes. */
   upload(data: GpuData, firstByte: number, bytes: ArrayBufferView<ArrayBuffer>): void {
     this.#requireCard();
     this.submit();
-    for (const span of spansOf(data, firstByte, bytes.byteLength))
+    for (const span of spansOf(data, firstByte, bytes.byteLength)) {
+      this.#written(span.buffer);
       this.#device.queue.writeBuffer(span.buffer, span.offset, bytes.buffer, bytes.byteOffset + span.from, span.bytes);
+    }
   }
 
   /** Hands over what was recorded. */
   submit(): void {
     if (!this.#encoder) return;
-    this.#pass?.end();
+    this.#endPass();
     this.#device.queue.writeBuffer(this.#params, 0, this.#staged, 0, (this.#used * slotBytes) / 4);
     this.#device.queue.submit([this.#encoder.finish()]);
     this.#encoder = null;
-    this.#pass = null;
     this.#used = 0;
+    this.#timer.submitted();
   }
 
   /** So many bytes of a storage from its byte `first` on, whole words, when everything before has been done. They pass through memory of the host's. */

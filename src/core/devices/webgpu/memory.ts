@@ -14,13 +14,17 @@ import { Commands, parameterBytes } from "./commands.ts";
 import type { Gpu } from "./gpu.ts";
 import { copy } from "./kernels/copy.wgsl.ts";
 import { fill } from "./kernels/fill.wgsl.ts";
+import { MatmulKernels } from "./matmulKernels.ts";
 import { Programs } from "./program.ts";
+import { Scales, scaleElements } from "./scales.ts";
 
 /** What the device takes for itself when it opens, counted as workspace: room for what an op needs beside its tensors, f32, and for what is small. */
 export const webgpuWorkspaceBytes = 64 << 20;
 /** The small: parameters of dispatches, and integer tables; of a selection of thousands of blocks a few hundred kilobytes. More tables are counted as they come. */
 const smallBytes = 4 << 20;
-export const workspaceElements = (webgpuWorkspaceBytes - smallBytes) / 4;
+const roomElements = (webgpuWorkspaceBytes - smallBytes) / 4;
+/** What ops may take of it; the rest holds scales of operands. */
+export const workspaceElements = roomElements - scaleElements;
 
 export interface TensorData extends GpuData {
   /** Of an i32 tensor: what it holds. */
@@ -28,11 +32,13 @@ export interface TensorData extends GpuData {
 }
 
 export class WebgpuMemory {
-  readonly description: string;
+  /** The card, as its driver names it. */
+  protected readonly title: string;
   readonly ledger = new MemoryLedger();
   protected readonly commands: Commands;
   protected readonly programs: Programs;
   protected readonly workspace: Tensor;
+  protected readonly kernels: MatmulKernels;
   readonly #gpu: Gpu;
   readonly #buffers: Buffers;
   readonly #tensors: HostTensors<TensorData>;
@@ -44,7 +50,7 @@ export class WebgpuMemory {
 
   constructor(gpu: Gpu) {
     this.#gpu = gpu;
-    this.description = `webgpu: ${gpu.title}`;
+    this.title = gpu.title;
     this.commands = new Commands(gpu.device);
     this.#buffers = new Buffers(gpu, this.commands);
     this.#tensors = new HostTensors<TensorData>(this.ledger, {
@@ -54,7 +60,14 @@ export class WebgpuMemory {
     });
     this.programs = new Programs(gpu.device, this.commands, (tensor) => this.data(tensor));
     this.ledger.add("workspace", smallBytes);
-    this.workspace = this.allocate([workspaceElements], "f32", "workspace");
+    this.workspace = this.allocate([roomElements], "f32", "workspace");
+    const scales = new Scales(
+      this.programs,
+      this.commands,
+      (tensor) => this.data(tensor),
+      this.rows(this.workspace, workspaceElements, scaleElements),
+    );
+    this.kernels = new MatmulKernels(gpu.units, scales, this.commands);
   }
 
   protected data(tensor: Tensor): TensorData {

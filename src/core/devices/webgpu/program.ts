@@ -23,6 +23,12 @@ export interface Kernel {
   /** Declarations and `@compute … fn main`. Read once a variant. */
   wgsl: () => string;
   groups: readonly [number, number, number];
+  /** WGSL extensions. */
+  enables?: readonly string[];
+  /** Tensors of {@link Programs.wide} that are read 8 elements at once, by `wide_x(i)`, and not by `x(i)`. */
+  wide?: readonly string[];
+  /** Takes the nanoseconds that the card took, some time later. */
+  timed?: (nanoseconds: number) => void;
 }
 
 export interface Map {
@@ -87,16 +93,34 @@ export class Programs {
     return this.isSplit(tensor) ? this.#data(tensor).partBytes / bytesPerElement[tensor.dtype] : sizeOf(tensor.shape);
   }
 
-  #dispatch({ name, tensors, params, wgsl, groups }: Kernel, reach: Reach | null): void {
+  /**
+   * Which of these a kernel can read 8 elements at once: bf16 in one buffer, at multiples of 8 only (`places` divide by it), and in no buffer of a tensor that
+   * is read otherwise, since a binding has one type.
+   */
+  wide(candidates: Record<string, { tensor: Tensor; places: readonly number[] }>, others: readonly Tensor[]): string[] {
+    const fits = ({ tensor, places }: { tensor: Tensor; places: readonly number[] }) => {
+      const { parts, at } = this.#data(tensor);
+      return tensor.dtype === "bf16" && parts.length === 1 && [at, ...places].every((place) => place % 8 === 0);
+    };
+    const narrow = [...others, ...Object.values(candidates).flatMap((candidate) => (fits(candidate) ? [] : [candidate.tensor]))];
+    const taken = new Set(narrow.flatMap((tensor) => this.#data(tensor).parts));
+    return Object.keys(candidates).filter((name) => fits(candidates[name]) && !taken.has(this.#data(candidates[name].tensor).parts[0]));
+  }
+
+  #dispatch({ name, tensors, params, wgsl, groups, enables = [], wide = [], timed }: Kernel, reach: Reach | null): void {
     const { buffers, bindings } = this.#bind(name, tensors, reach);
     const signature = bindings.map((binding) => `${binding.name}:${binding.dtype}@${binding.indices.join("+")}`);
-    const key = [name, ...signature, ...Object.entries(params).map(([param, value]) => `${param}:${typeof value}`)].join(" ");
+    const key = [name, ...wide, ...signature, ...Object.entries(params).map(([param, value]) => `${param}:${typeof value}`)].join(" ");
     let pipeline = this.#pipelines.get(key);
     if (!pipeline) {
-      pipeline = this.#compile(key, buffers.length, prelude(bindings, params) + wgsl());
+      const body = wgsl();
+      const written = bindings.filter((binding) => writesTo(body, binding.name));
+      const writes = buffers.map((_, i) => written.some(({ indices }) => indices.includes(i)));
+      const extensions = enables.map((extension) => `enable ${extension};\n`).join("");
+      pipeline = this.#compile(key, writes, extensions + prelude(bindings, params, { writes, written, wide }) + body);
       this.#pipelines.set(key, pipeline);
     }
-    this.#commands.dispatch(pipeline, buffers, packed([...bindings.map(({ at }) => at), ...Object.values(params)]), groups);
+    this.#commands.dispatch(pipeline, buffers, packed([...bindings.map(({ at }) => at), ...Object.values(params)]), groups, timed);
   }
 
   /** Every buffer once. Throws UserError `device/out-of-memory` when the driver allows fewer. */
@@ -165,11 +189,15 @@ export class Programs {
     );
   }
 
-  #compile(label: string, buffers: number, code: string): Pipeline {
+  #compile(label: string, writes: readonly boolean[], code: string): Pipeline {
     const layout = this.#device.createBindGroupLayout({
       entries: [
         { binding: 0, visibility: 4, buffer: { type: "uniform", hasDynamicOffset: true } },
-        ...Array.from({ length: buffers }, (_, i) => ({ binding: i + 1, visibility: 4, buffer: { type: "storage" as const } })),
+        ...writes.map((written, i) => ({
+          binding: i + 1,
+          visibility: 4,
+          buffer: { type: written ? ("storage" as const) : ("read-only-storage" as const) },
+        })),
       ],
     });
     const module = this.#device.createShaderModule({ label, code });
@@ -178,7 +206,7 @@ export class Programs {
       layout: this.#device.createPipelineLayout({ bindGroupLayouts: [layout] }),
       compute: { module, entryPoint: "main" },
     });
-    return { name: label, pipeline, layout };
+    return { name: label, pipeline, layout, writes };
   }
 }
 
@@ -193,45 +221,63 @@ function packed(params: readonly Param[]): Uint32Array {
 
 const wgslType: Record<DType, string> = { f32: "f32", bf16: "u32", i32: "i32" };
 
-function prelude(bindings: readonly Binding[], params: Record<string, Param>): string {
+/** Whether a kernel's own WGSL stores into a tensor. */
+const writesTo = (wgsl: string, name: string) => wgsl.includes(`set_${name}(`) || wgsl.includes(`set_word_${name}(`);
+
+interface Use {
+  /** Of each buffer, whether something in it is written. */
+  writes: readonly boolean[];
+  written: readonly Binding[];
+  /** Names of what is read 8 elements at once. */
+  wide: readonly string[];
+}
+
+function prelude(bindings: readonly Binding[], params: Record<string, Param>, { writes, written, wide }: Use): string {
   const fields = [
     ...bindings.map(({ name }) => `at_${name}: u32`),
     ...Object.entries(params).map(([name, value]) => `${name}: ${typeof value === "number" ? "u32" : "f32"}`),
   ];
-  const declared = new Map<number, DType>();
-  for (const { dtype, indices } of bindings) for (const index of indices) declared.set(index, dtype);
+  const declared = new Map<number, string>();
+  for (const { name, dtype, indices } of bindings) for (const index of indices) declared.set(index, wide.includes(name) ? "vec4u" : wgslType[dtype]);
   const buffers = [...declared].map(
-    ([index, dtype]) => `@group(0) @binding(${index + 1}) var<storage, read_write> b${index}: array<${wgslType[dtype]}>;`,
+    ([index, type]) => `@group(0) @binding(${index + 1}) var<storage, ${writes[index] ? "read_write" : "read"}> b${index}: array<${type}>;`,
   );
-  return `struct Params { ${fields.join(", ")} }\n@group(0) @binding(0) var<uniform> p: Params;\n${buffers.join("\n")}\n${rounding}\n${bindings.map(accessor).join("\n")}\n`;
+  const accessors = bindings.map((binding) => {
+    const { name, indices } = binding;
+    if (wide.includes(name)) return `fn wide_${name}(i: u32) -> vec4u { return b${indices[0]}[(i + p.at_${name}) >> 3u]; }`;
+    return `${reading(binding)}${written.includes(binding) ? writing(binding) : ""}`;
+  });
+  return `struct Params { ${fields.join(", ")} }\n@group(0) @binding(0) var<uniform> p: Params;\n${buffers.join("\n")}\n${rounding}\n${accessors.join("\n")}\n`;
 }
 
-function accessor(binding: Binding): string {
+function reading(binding: Binding): string {
   const { name, dtype, indices } = binding;
-  if (indices.length > 1) return splitAccessor(binding);
-  const buffer = `b${indices[0]}`;
-  const element = `${buffer}[i + p.at_${name}]`;
-  if (dtype === "f32") return `fn ${name}(i: u32) -> f32 { return ${element}; }\nfn set_${name}(i: u32, value: f32) { ${element} = value; }`;
-  if (dtype === "i32") return `fn ${name}(i: u32) -> i32 { return ${element}; }`;
-  return `fn ${name}(i: u32) -> f32 { let k = i + p.at_${name}; return half_of(${buffer}[k >> 1u], k); }
-fn word_${name}(k: u32) -> u32 { return ${buffer}[k]; }
-fn set_word_${name}(k: u32, word: u32) { ${buffer}[k] = word; }`;
+  const split = indices.length > 1;
+  const word = split
+    ? `fn word_${name}(k: u32) -> ${wgslType[dtype]} { ${inPart(binding, (element) => `return ${element};`)} }\n`
+    : `fn word_${name}(k: u32) -> ${wgslType[dtype]} { return b${indices[0]}[k]; }\n`;
+  const element =
+    dtype === "bf16"
+      ? `fn ${name}(i: u32) -> f32 { let k = i + p.at_${name}; return half_of(word_${name}(k >> 1u), k); }\n`
+      : `fn ${name}(i: u32) -> ${dtype} { return word_${name}(i + p.at_${name}); }\n`;
+  return word + element;
+}
+
+function writing(binding: Binding): string {
+  const { name, dtype, indices } = binding;
+  const type = wgslType[dtype];
+  const word =
+    indices.length > 1
+      ? `fn set_word_${name}(k: u32, word: ${type}) { ${inPart(binding, (element) => `${element} = word;`)} }\n`
+      : `fn set_word_${name}(k: u32, word: ${type}) { b${indices[0]}[k] = word; }\n`;
+  return dtype === "bf16" ? word : `${word}fn set_${name}(i: u32, value: ${type}) { set_word_${name}(i + p.at_${name}, value); }\n`;
 }
 
 /** Of a tensor in parts: 32-bit word k lies in part k >> shift. */
-function splitAccessor({ name, dtype, indices, partBytes }: Binding): string {
+function inPart({ indices, partBytes }: Binding, act: (word: string) => string): string {
   const shift = Math.log2(partBytes / 4);
-  const choose = (act: (word: string) => string) => {
-    const cases = indices.map((index, i) => `${i === 0 ? "default" : `case ${i}u`}: { ${act(`b${index}[k & ${partBytes / 4 - 1}u]`)} }`);
-    return `switch k >> ${shift}u { ${cases.join(" ")} }`;
-  };
-  const type = wgslType[dtype];
-  const words = `fn word_${name}(k: u32) -> ${type} { ${choose((word) => `return ${word};`)} }
-fn set_word_${name}(k: u32, word: ${type}) { ${choose((word) => `${word} = word;`)} }`;
-  if (dtype === "bf16") return `${words}\nfn ${name}(i: u32) -> f32 { let k = i + p.at_${name}; return half_of(word_${name}(k >> 1u), k); }`;
-  return `${words}
-fn ${name}(i: u32) -> ${type} { return word_${name}(i + p.at_${name}); }
-fn set_${name}(i: u32, value: ${type}) { set_word_${name}(i + p.at_${name}, value); }`;
+  const cases = indices.map((index, i) => `${i === 0 ? "default" : `case ${i}u`}: { ${act(`b${index}[k & ${partBytes / 4 - 1}u]`)} }`);
+  return `switch k >> ${shift}u { ${cases.join(" ")} }`;
 }
 
 /** bf16 to nearest, ties to even; NaN stays NaN. */

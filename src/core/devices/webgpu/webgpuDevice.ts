@@ -61,23 +61,39 @@ import { sparseGptSweep } from "./kernels/sparseGptSweep.wgsl.ts";
 import { squaresOfParts, squareWords } from "./kernels/sumSquares.wgsl.ts";
 import { swigluBackward, swigluForward } from "./kernels/swiglu.wgsl.ts";
 import { WebgpuMemory, workspaceElements } from "./memory.ts";
+import { productProblem } from "./productProblem.ts";
 
 export { webgpuWorkspaceBytes } from "./memory.ts";
 
 /** Opens the graphics card. Throws UserError `device/no-webgpu` or `device/no-gpu`. */
 export async function openWebgpuDevice(options: GpuOptions = {}): Promise<Device> {
-  return new WebgpuDevice(await openGpu(options));
+  const device = new WebgpuDevice(await openGpu(options));
+  await device.proveUnits();
+  return device;
 }
 
-class WebgpuDevice extends WebgpuMemory implements Device {
+export class WebgpuDevice extends WebgpuMemory implements Device {
   readonly name = "webgpu";
+
+  get description(): string {
+    return `webgpu: ${this.title} (${this.kernels.description})`;
+  }
+
+  /** The card's own units for products must show on a small one that they compute rightly, before a run relies on their driver. */
+  async proveUnits(): Promise<void> {
+    while (this.kernels.units.f16) {
+      const problem = await productProblem(this);
+      if (!problem) return;
+      this.kernels.leave(problem);
+    }
+  }
 
   // Dense algebra
 
   matmul(out: Tensor, a: Tensor, b: Tensor, options: MatmulOptions = {}): void {
     const { M, N, K } = shapes.checkMatmul(out, a, b, options);
     this.#product(out, M, N, options.accumulate, (part, first, rows, accumulate) =>
-      matmul(this.programs, part, a, b, { ...options, accumulate }, { N, K, first, rows }),
+      matmul(this.programs, this.kernels, part, a, b, { ...options, accumulate }, { N, K, first, rows }),
     );
   }
 

@@ -1,2 +1,110 @@
-/** The product of tiles that other ops' kernels are made of; matmul.wgsl.ts has it. */
-export { type TiledProduct, tiledProduct, tileGroups } from "./matmul.wgsl.ts";
+/**
+ * The register-tiled product that matmul and other ops use: tiles of the result, 16 × 16 invocations with 4 × 4 sums each in every 64 × 64 of a tile. Operands
+ * are WGSL expressions, brought into workgroup memory a slice of k at a time, as f32 or as scaled f16; sums are f32.
+ * The rule to keep: an element's sum runs over k from first to last whatever the tile, so that the tile can be chosen by its speed.
+ */
+const slice = 16;
+
+/** Rows and columns of the result that a workgroup computes, multiples of 64. */
+export interface TileShape {
+  rows: number;
+  columns: number;
+}
+
+const smallTile: TileShape = { rows: 64, columns: 64 };
+/** From the smallest. */
+export const tileShapes: readonly TileShape[] = [smallTile, { rows: 128, columns: 64 }, { rows: 128, columns: 128 }];
+
+/** Workgroups of {@link tiledProduct}. */
+export function tileGroups(rows: number, columns: number, tile: TileShape = smallTile): [number, number, number] {
+  return [Math.ceil(columns / tile.columns), Math.ceil(rows / tile.rows), 1];
+}
+
+export interface TiledProduct {
+  /** Element (row, k) of the left operand as WGSL. */
+  a: string;
+  /** Element (k, column) of the right one. */
+  b: string;
+  /** Whether neighbouring k lie side by side in memory: says in which order invocations fetch. */
+  aAlongK: boolean;
+  bAlongK: boolean;
+  accumulate: boolean;
+  /** out is bf16, N even, and its first element begins a word. */
+  words?: boolean;
+  /** Functions that `a` and `b` call. */
+  declarations?: string;
+  /** Which element of out (row, column) is; row · N + column unless said. */
+  place?: string;
+  /** 64 × 64 unless said. */
+  tile?: TileShape;
+  /** Workgroup memory holds f16; `a` and `b` are scaled, and the declarations bring them to scale and back. */
+  half?: boolean;
+}
+
+const range = (count: number) => Array.from({ length: count }, (_, i) => i);
+
+/** A kernel for out (M, N) over the parameters M, N, K. */
+export function tiledProduct(o: TiledProduct): string {
+  const { rows, columns } = o.tile ?? smallTile;
+  const [down, across] = [range(rows / 64), range(columns / 64)];
+  const stored = o.half ? "f16" : "f32";
+  const fetch = (member: number, alongK: boolean) =>
+    alongK ? `let member = index / ${slice}u; let depth = index % ${slice}u;` : `let member = index % ${member}u; let depth = index / ${member}u;`;
+  const four = (tile: string, length: number, at: string, part: number) =>
+    `vec4f(${range(4).map((i) => `f32(${tile}[k * ${length}u + ${64 * part}u + ${at} * 4u + ${i}u])`)})`;
+  const sums = down.flatMap((y) => range(4).flatMap((i) => across.map((x) => ({ y, i, x, name: `sum_${y}_${i}_${x}` }))));
+  return `${o.declarations ?? ""}
+var<workgroup> tile_a: array<${stored}, ${rows * slice}>;
+var<workgroup> tile_b: array<${stored}, ${columns * slice}>;
+fn element_a(row: u32, k: u32) -> f32 { return ${o.a}; }
+fn element_b(k: u32, column: u32) -> f32 { return ${o.b}; }
+${o.words ? storeWords(o) : storeElements(o)}
+@compute @workgroup_size(16, 16) fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u, @builtin(local_invocation_index) invocation: u32) {
+  let row0 = group.y * ${rows}u;
+  let column0 = group.x * ${columns}u;
+  ${o.half ? "bring_to_scale();" : ""}
+  ${sums.map(({ name }) => `var ${name} = vec4f();`).join(" ")}
+  for (var k0 = 0u; k0 < p.K; k0 += ${slice}u) {
+    for (var index = invocation; index < ${rows * slice}u; index += 256u) {
+      ${fetch(rows, o.aAlongK)}
+      var value = 0.0;
+      if (row0 + member < p.M && k0 + depth < p.K) { value = element_a(row0 + member, k0 + depth); }
+      tile_a[depth * ${rows}u + member] = ${stored}(value);
+    }
+    for (var index = invocation; index < ${columns * slice}u; index += 256u) {
+      ${fetch(columns, o.bAlongK)}
+      var value = 0.0;
+      if (column0 + member < p.N && k0 + depth < p.K) { value = element_b(k0 + depth, column0 + member); }
+      tile_b[depth * ${columns}u + member] = ${stored}(value);
+    }
+    workgroupBarrier();
+    let depths = min(${slice}u, p.K - k0);
+    for (var k = 0u; k < depths; k++) {
+      ${down.map((y) => `let left_${y} = ${four("tile_a", rows, "local.y", y)};`).join("\n      ")}
+      ${across.map((x) => `let right_${x} = ${four("tile_b", columns, "local.x", x)};`).join("\n      ")}
+      ${sums.map(({ y, i, x, name }) => `${name} += left_${y}[${i}] * right_${x};`).join("\n      ")}
+    }
+    workgroupBarrier();
+  }
+  ${sums.map(({ y, i, x, name }) => `store(row0 + ${64 * y + i}u + local.y * 4u, column0 + ${64 * x}u + local.x * 4u, ${name});`).join("\n  ")}
+}`;
+}
+
+const storeElements = ({ half, accumulate, place = "row * p.N + column" }: TiledProduct) => `fn store(row: u32, first: u32, sums: vec4f) {
+  if (row >= p.M) { return; }
+  for (var j = 0u; j < min(4u, max(p.N, first) - first); j++) {
+    let column = first + j;
+    let at = ${place};
+    set_out(at, ${half ? "unscaled(sums[j])" : "sums[j]"}${accumulate ? " + out(at)" : ""});
+  }
+}`;
+
+const storeWords = ({ half, accumulate }: TiledProduct) => `fn store(row: u32, first: u32, sums: vec4f) {
+  if (row >= p.M) { return; }
+  for (var j = 0u; j < min(4u, max(p.N, first) - first); j += 2u) {
+    let at = row * p.N + first + j;
+    let low = bf16_bits(${half ? "unscaled(sums[j])" : "sums[j]"}${accumulate ? " + out(at)" : ""});
+    let high = bf16_bits(${half ? "unscaled(sums[j + 1u])" : "sums[j + 1u]"}${accumulate ? " + out(at + 1u)" : ""});
+    set_word_out((p.at_out + at) >> 1u, low | (high << 16u));
+  }
+}`;
