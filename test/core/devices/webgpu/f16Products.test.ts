@@ -7,10 +7,8 @@ import { after, test } from "node:test";
 import { openGpu } from "../../../../src/core/devices/webgpu/gpu.ts";
 import { type TileShape, tileShapes } from "../../../../src/core/devices/webgpu/kernels/tiledProduct.wgsl.ts";
 import { openWebgpuDevice, WebgpuDevice } from "../../../../src/core/devices/webgpu/webgpuDevice.ts";
-import { matmulCases } from "../../../conformance/cases/matmul.ts";
-import type { TestedDevice } from "../../../conformance/harness.ts";
 import { prepareLlvmpipe } from "../../../support/llvmpipe.ts";
-import { productBits, writtenTensor } from "./products.ts";
+import { chosenCases, failuresOf, productBits, writtenTensor } from "./products.ts";
 
 const { folder, skip } = prepare();
 after(() => folder && rmSync(folder, { recursive: true }));
@@ -23,22 +21,13 @@ function prepare(): { folder: string | null; skip: string | false } {
   }
 }
 
-/** Of the cases with a bf16 operand the small ones. Those of one form share a kernel; of the others every so-manieth runs, because a kernel takes a second to compile. */
-const largestCase = 6000;
-const cases = matmulCases.filter(({ title, elements = 0 }) => / ← .*bf16/.test(title) && elements <= largestCase);
-const special = (title: string) => /scales|NaN|magnitudes/.test(title);
-const stride = 16;
-
 test("conformance of matmul with bf16 operands in f16", { skip }, async () => {
-  const device: TestedDevice = await openWebgpuDevice();
+  const device = await openWebgpuDevice();
   assert.match(device.description, /\(f16\)$/);
-  device.largestCase = largestCase;
-  const failures: string[] = [];
-  const chosen = cases.filter(({ title }, i) => i % stride === 0 || special(title));
-  for (const { title, run } of chosen) await run(device, () => {}).catch((error: Error) => failures.push(`${title}: ${error.message}`));
+  const cases = chosenCases(13);
+  assert.ok(cases.length > 10, `${cases.length} cases`);
+  assert.deepEqual(await failuresOf(device, cases), []);
   device.close();
-  assert.ok(chosen.length > 20);
-  assert.deepEqual(failures, []);
 });
 
 test("every tile gives the same bits in f16", { skip }, async () => {

@@ -17,11 +17,9 @@ import { type TileShape, tileShapes } from "../../../../src/core/devices/webgpu/
 import { describeUnits, matmulKernel, productUnits } from "../../../../src/core/devices/webgpu/matmulKernels.ts";
 import { TileTuner } from "../../../../src/core/devices/webgpu/tileTuner.ts";
 import { WebgpuDevice } from "../../../../src/core/devices/webgpu/webgpuDevice.ts";
-import { matmulCases } from "../../../conformance/cases/matmul.ts";
-import type { TestedDevice } from "../../../conformance/harness.ts";
 import { emulatedFragments } from "../../../support/emulatedFragments.ts";
 import { prepareGraphicsCard } from "../../../support/graphicsCard.ts";
-import { productBits } from "./products.ts";
+import { chosenCases, failuresOf, productBits } from "./products.ts";
 
 const { gpu, skip } = await openCard();
 
@@ -158,15 +156,10 @@ test("what surrounds the matrix units is right: conformance with emulated ones",
   const unit = unitOf(16, 8, 16, 16);
   const matrix = { unit, shapes: [{ rows: 32, columns: 32, own: { rows: 16, columns: 16 } }], fragments: emulatedFragments(unit, "f32") };
   const card = gpu as Gpu;
-  const device: TestedDevice = new WebgpuDevice({ ...card, units: { ...card.units, matrix } });
-  device.largestCase = 6000;
-  const failures: string[] = [];
-  const cases = matmulCases.filter(({ title, elements = 0 }) => / ← .*bf16/.test(title) && elements <= 6000);
-  // A kernel takes a second to compile: of 96 forms these.
-  const chosen = cases.filter(({ title }, i) => /scales|NaN|magnitudes/.test(title) || i % 24 === 0);
-  for (const { title, run } of chosen) await run(device, () => {}).catch((error: Error) => failures.push(`${title}: ${error.message}`));
-  assert.ok(chosen.length > 14);
-  assert.deepEqual(failures, []);
+  const device = new WebgpuDevice({ ...card, units: { ...card.units, matrix } });
+  const cases = chosenCases(37);
+  assert.ok(cases.length > 7, `${cases.length} cases`);
+  assert.deepEqual(await failuresOf(device, cases), []);
 });
 
 test("every tile gives the same bits in f32", { skip }, async () => {

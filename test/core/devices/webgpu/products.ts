@@ -1,5 +1,7 @@
 /** Operands and products that tests of the WebGPU device's matmul kernels share. */
 import { type Device, type DType, sizeOf, type Tensor } from "../../../../src/core/devices/device.ts";
+import { matmulCases } from "../../../conformance/cases/matmul.ts";
+import type { ConformanceCase } from "../../../conformance/harness.ts";
 import { normals } from "../../../support/randomTensors.ts";
 
 /** A tensor filled by index. */
@@ -22,4 +24,25 @@ export async function productBits(device: Device, dtype: DType): Promise<Uint32A
   const product = (await device.read(out)) as Float32Array;
   for (const tensor of [...operands, out]) device.free(tensor);
   return new Uint32Array(product.buffer);
+}
+
+const largestCase = 6000;
+
+/**
+ * Small conformance cases of matmul with bf16 operands: all of magnitudes and of what is not finite, which share few kernels, and of the other forms every
+ * `stride`-th, because a software card takes a second to compile a kernel.
+ */
+export function chosenCases(stride: number): ConformanceCase[] {
+  const small = matmulCases.filter(({ title, elements = 0 }) => / ← .*bf16/.test(title) && elements <= largestCase);
+  const special = ({ title }: ConformanceCase) => /f32 ← bf16 ← bf16 (scales|with NaN|mixed)/.test(title);
+  return [...small.filter(special), ...small.filter((_, i) => i % stride === stride - 1)];
+}
+
+/** What fails, by title. */
+export async function failuresOf(device: Device, cases: readonly ConformanceCase[]): Promise<string[]> {
+  const failures: string[] = [];
+  // Known as slow: each is computed once, in the stricter layout.
+  const slow = Object.assign(device, { largestCase });
+  for (const { title, run } of cases) await run(slow, () => {}).catch((error: Error) => failures.push(`${title}: ${error.message}`));
+  return failures;
 }
