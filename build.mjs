@@ -1,5 +1,5 @@
 /**
- * Builds what the product runs from: the native CPU addon (where a C++ compiler is at hand), dist/cli.js and dist/core.js for plain Node ≥ 20,
+ * Builds what the product runs from: the native CPU addon (where a C++ compiler is at hand), dist/cli.js, dist/core.js and dist/probe.js for plain Node ≥ 20,
  * dist/extension.cjs for VS Code's extension host, and dist/webview/ for its webviews; one file a program.
  * Plain JavaScript, because it is the first thing a fresh clone runs, on whatever Node is there. It fetches nothing.
  * The rule to keep: a missing compiler is no failure; the command line then computes with the portable device and says so.
@@ -46,6 +46,7 @@ const webview = { platform: "browser", target: "es2022", format: "esm", minify: 
 const bundles = [
   { entry: "src/core/cli.ts", outfile: "dist/cli.js", ...nodeProgram },
   { entry: "src/core/main.ts", outfile: "dist/core.js", ...nodeProgram },
+  { entry: "src/core/devices/probeMain.ts", outfile: "dist/probe.js", ...nodeProgram },
   { entry: "src/extension/extension.ts", outfile: "dist/extension.cjs", ...extension },
   ...["panel", "inspector", "tensors", "compare", "prune"].map((name) => ({
     entry: `webview/${name}/main.ts`,

@@ -22,6 +22,7 @@ const sources = ["CHANGELOG.md", "LICENSE", "NOTICE", ".vscodeignore", "package.
 const built = [
   "extension.cjs",
   "core.js",
+  "probe.js",
   "tfjs-backend-wasm-simd.wasm",
   "tfjs-backend-wasm.wasm",
   "package.json",

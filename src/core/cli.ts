@@ -218,7 +218,9 @@ function commandLine(run: Run): Command {
     .option("--samples <N>", "calibration windows", wholeNumber(1, 1e6), 128)
     .option("--sequence-length <N>", "tokens of a window (default: the model's positions, at most 2048)", wholeNumber(2), null)
     .option("--seed <S>", "draws the windows", seed, 0)
-    .addOption(new Option("--device <DEVICE>", "what computes").choices(["auto", "cpu", "webgpu", "tensorflow"]).default("auto"))
+    .addOption(
+      new Option("--device <DEVICE>", "what computes; auto is the cpu here").choices(["auto", "cpu", "webgpu", "tensorflow"]).default("auto"),
+    )
     .option("--threads <N>", "threads of the cpu (default: one a core)", wholeNumber(1, 1024), null)
     .option("--json", json, false)
     .action((model: string, options: Omit<CommandOptions["prune"], "model" | "verbose">) => run("prune", { model, ...options, verbose: verbose() }));
@@ -266,7 +268,7 @@ A run file needs a model folder and training data; everything else has a default
            seed: 1, precision: bf16, recompute: none }                     # instead of steps: epochs
   evaluate: { every: 50, rows: 200, earlyStopping: null }
   checkpoint: { every: 100, keep: 2 }
-  device: auto                       # cpu | webgpu | tensorflow
+  device: auto                       # a graphics card that computes right, else cpu; or cpu | webgpu | tensorflow
   threads: auto
   output: .sparse-tuner/runs         # holds run folders only`;
 

@@ -6,8 +6,8 @@ import { adapterOf, adapterShapes } from "./adapterParameters.ts";
 import { putAdapter } from "./adapterRun.ts";
 import { checkpointFiles } from "./checkpointing.ts";
 import { openTokenizer, type Tokenizer } from "./data/tokenizer.ts";
-import type { Device, Tensor } from "./devices/device.ts";
-import { openDevice } from "./devices/open.ts";
+import { bytesOf, type Device, type Tensor } from "./devices/device.ts";
+import { openDeviceFor } from "./devices/open.ts";
 import { isAdapterFolder, openAdapter } from "./files/adapterFile.ts";
 import { findCheckpoint } from "./files/checkpoint.ts";
 import { type ModelFolder, openModelFolder } from "./files/modelFolder.ts";
@@ -20,6 +20,7 @@ import { attachAdapter } from "./methods/adapters.ts";
 import { Frozen } from "./methods/frozen.ts";
 import type { TuningMethod } from "./methods/method.ts";
 import { writeBlocks } from "./methods/smt/layout.ts";
+import { type ModelConfig, weightShapes } from "./model/config.ts";
 import type { Llama } from "./model/llama.ts";
 import { ropeTables } from "./model/rope.ts";
 import { allocateTensors, loadWeights, type Precision } from "./model/tensors.ts";
@@ -114,14 +115,10 @@ export async function openModel(modelOrRun: string, options: InferenceOptions): 
   try {
     const tokenizer = await openTokenizer(source.base);
     const adapter = source.adapter ? await openSourceAdapter(source, folder) : null;
-    const { device, reasons } = await openDevice(options.device, options.threads);
+    const precision = options.precision ?? source.config?.train.precision ?? adapter?.precision ?? storedPrecision(folder);
+    const { device, reasons } = await openDeviceFor(weightBytes(folder.config, precision), options.device, options.threads);
     try {
-      const model = await loadModel(
-        device,
-        folder,
-        options.precision ?? source.config?.train.precision ?? adapter?.precision ?? storedPrecision(folder),
-        options,
-      );
+      const model = await loadModel(device, folder, precision, options);
       if (source.delta) await putDelta(model, source.delta);
       if (source.trained) await putTrained(model, source.trained);
       const method = adapter ? await withAdapter(model, adapter, source.config?.train.seed ?? 0) : new Frozen(device);
@@ -143,6 +140,10 @@ async function loadModel(device: Device, folder: ModelFolder, precision: Precisi
   await loadWeights(device, tensors, folder);
   const rope = ropeTables(device, folder.config, Math.min(positions, folder.config.maxPositions));
   return { device, config: folder.config, tensors, rope, precision, recompute: "none" };
+}
+
+function weightBytes(config: ModelConfig, precision: Precision): number {
+  return [...weightShapes(config).values()].reduce((sum, shape) => sum + bytesOf(shape, precision), 0);
 }
 
 function storedPrecision({ tensors }: ModelFolder): Precision {

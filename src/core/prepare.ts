@@ -15,6 +15,7 @@ import { checkSequenceLength, type LoadedData, loadData } from "./data/loadData.
 import { BatchSource, evaluationBatches } from "./data/packing.ts";
 import { openTokenizer, type Tokenizer } from "./data/tokenizer.ts";
 import { memoryOf } from "./deviceMemory.ts";
+import { type Choice, chooseDevice } from "./devices/choose.ts";
 import type { Device } from "./devices/device.ts";
 import { type MemoryPlace, openDevice, plannedDevice } from "./devices/open.ts";
 import { type Checkpoint, checkpointsFolder } from "./files/checkpoint.ts";
@@ -46,6 +47,8 @@ export interface CheckedRun {
   selection: Selection | null;
   /** Whether the base has zeros to watch. */
   pruned: boolean;
+  /** The device it will compute on. */
+  device: Choice;
   /** What the run would do that its giver may not want. */
   warnings: string[];
   plan: MemoryPlan;
@@ -66,13 +69,14 @@ export async function checkRun(config: RunConfig): Promise<CheckedRun> {
     const zeros = await shareOfZeros(base);
     const pruned = isPruned(zeros);
     const warning = zerosWarning(config.method, zeros);
-    const plan = await planMemory(config, base.config, selection, plannedDevice(config.device, config.threads), { pruned });
+    const device = await chooseDevice(config.device);
+    const plan = await planMemory(config, base.config, selection, plannedDevice(device.name, config.threads), { pruned });
     const hashes = {
       base: await hashOfModel(base),
       config: hashOfConfig(config),
       data: createHash("sha256").update(`${data.hash} ${tokenizer.hash}`).digest("hex"),
     };
-    return { config, base, tokenizer, data, smt, selection, pruned, warnings: warning ? [warning] : [], plan, hashes };
+    return { config, base, tokenizer, data, smt, selection, pruned, device, warnings: warning ? [warning] : [], plan, hashes };
   } catch (error) {
     await base.close();
     throw error;
@@ -109,14 +113,14 @@ async function checkResources(checked: CheckedRun, runFolder: string): Promise<v
       `${runFolder}: ${config.checkpoint.keep} checkpoints and one being written need ${formatBytes(neededBytes)}${warmedBytes > 0 ? ", the model after its warm-up included" : ""}; ${formatBytes(hadBytes)} can be had.`,
       "Free space, set output to another disk, or lower checkpoint.keep.",
     );
-  await checkMemory(checked, plannedDevice(config.device, config.threads).place);
+  await checkMemory(checked, plannedDevice(checked.device.name, config.threads).place);
 }
 
 /** Refuses a run that the memory of its device has no room for, with the change that would fit. What drivers do not tell is not refused for. */
-async function checkMemory({ config, base, selection, pruned, plan }: CheckedRun, place: MemoryPlace | undefined): Promise<void> {
+async function checkMemory({ config, base, selection, pruned, plan, device }: CheckedRun, place: MemoryPlace | undefined): Promise<void> {
   const { kind, mostBytes, text } = await memoryOf(place);
   if (plan.peakBytes <= mostBytes) return;
-  const planned = plannedDevice(config.device, config.threads);
+  const planned = plannedDevice(device.name, config.threads);
   const peakOf = async (changed: RunConfig) => (await planMemory(changed, base.config, selection, planned, { pruned })).peakBytes;
   const more = { card: " Or use device: cpu, or end what else uses the card.", engine: " Or use device: cpu.", machine: "" }[kind];
   const action = `${await changeThatFits(config, mostBytes, peakOf)}${more}`;
@@ -134,11 +138,13 @@ async function bytesUnder(folder: string): Promise<number> {
 export async function openRun(checked: CheckedRun, runFolder: string, checkpoint: Checkpoint | null, emit: Emit): Promise<Run> {
   await checkResources(checked, runFolder);
   const base = await currentBase(checked, runFolder, checkpoint);
-  const { device, reasons, place } = await openDevice(checked.config.device, checked.config.threads);
+  const { device, reasons, place } = await openDevice(checked.device.name, checked.config.threads);
   try {
+    const { passedOver } = checked.device;
+    if (passedOver) emit({ kind: "notice", code: "device/auto", message: passedOver });
     for (const reason of reasons) emit({ kind: "notice", code: "device/fallback", message: reason });
     // What is installed may have turned out not to work, or not on a card.
-    if (place && !isDeepStrictEqual(place, plannedDevice(checked.config.device, checked.config.threads).place)) await checkMemory(checked, place);
+    if (place && !isDeepStrictEqual(place, plannedDevice(checked.device.name, checked.config.threads).place)) await checkMemory(checked, place);
     return await openOn(device, base, checked, runFolder, checkpoint, emit);
   } catch (error) {
     device.close();

@@ -232,7 +232,10 @@ export const runSchema = Type.Object(
     train,
     evaluate,
     checkpoint,
-    device: Type.Enum(["auto", "cpu", "webgpu", "tensorflow"], { default: "auto", description: "What computes." }),
+    device: Type.Enum(["auto", "cpu", "webgpu", "tensorflow"], {
+      default: "auto",
+      description: "What computes; auto takes a graphics card that computes right, else the cpu.",
+    }),
     threads: Type.Union([Type.Literal("auto"), Type.Integer({ minimum: 1, maximum: 1024 })], {
       default: "auto",
       description: "Threads of the cpu device.",

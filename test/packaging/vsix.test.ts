@@ -39,7 +39,7 @@ const allowed = [
 /** What an installed extension cannot do without. */
 const required = [
   ...["package.json", "package.nls.json", "package.nls.zh-cn.json", "l10n/bundle.l10n.zh-cn.json", "LICENSE.txt", "NOTICE", "readme.md"],
-  ...["dist/extension.cjs", "dist/core.js", "dist/package.json", "dist/THIRD-PARTY-LICENSES.txt"],
+  ...["dist/extension.cjs", "dist/core.js", "dist/probe.js", "dist/package.json", "dist/THIRD-PARTY-LICENSES.txt"],
   ...["dist/tfjs-backend-wasm-simd.wasm", "dist/tfjs-backend-wasm.wasm"],
   ...["panel", "inspector", "tensors", "compare", "prune"].flatMap((name) => [`dist/webview/${name}.js`, `dist/webview/${name}.css`]),
   ...["demo.sparse-tuner.yaml", "model/model.safetensors", "model/config.json", "model/tokenizer.json", "data/gsm8k-train.jsonl"].map(

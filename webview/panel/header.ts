@@ -76,9 +76,10 @@ function mountFacts() {
     const value = element("dd", { "data-fact": key });
     const pair = element("div", {}, element("dt", {}, term), value);
     list.append(pair);
-    return (text: string) => {
+    return (text: string, title = "") => {
       pair.hidden = text === "";
       setText(value, text);
+      if (value.title !== title) value.title = title;
     };
   };
   const [step, remaining, loss, speed, device] = [
@@ -88,7 +89,7 @@ function mountFacts() {
     fact("tokensPerSecond", t("Tokens/s")),
     fact("device", t("Device")),
   ];
-  const update = ({ run, steps, warmups, started }: PanelState, progress: boolean) => {
+  const update = ({ run, steps, warmups, started, notices }: PanelState, progress: boolean) => {
     if (!run) return;
     const speeds = run.warmup ? warmups : steps;
     const tokensPerSecond = speeds.at("tokensPerSecond", -1) ?? steps.at("tokensPerSecond", -1);
@@ -97,9 +98,15 @@ function mountFacts() {
     remaining(moving && run.remainingMs !== null ? t("about {0}", durationText(run.remainingMs)) : "");
     loss(progress && run.loss !== null ? run.loss.toPrecision(5) : "");
     speed(progress && tokensPerSecond !== undefined ? formatCount(tokensPerSecond) : "");
-    device(started?.device ?? "");
+    device(started?.device ?? "", choiceText(notices));
   };
   return { list, update };
+}
+
+/** Why the device is this one, where another was tried: the notices about it. */
+function choiceText(notices: PanelState["notices"]): string {
+  const messages = notices.filter(({ code }) => code.startsWith("device/")).map(({ message }) => message);
+  return [...new Set(messages)].join("\n");
 }
 
 /** Code, sentence and action of a failure; the log's end when the process crashed. */

@@ -12,6 +12,7 @@ import { readMachineCards } from "../devices/cardMonitor/machineCards.ts";
 import { toolVariable } from "../devices/cardMonitor/tool.ts";
 import { type DeviceName, openDevice } from "../devices/open.ts";
 import { formatBytes } from "../terminal/format.ts";
+import { autoDevice, triedDevice } from "./doctorDevices.ts";
 import { installEngine } from "./installEngine.ts";
 import type { DoctorOptions } from "./options.ts";
 
@@ -38,9 +39,10 @@ export async function examine(folder: string): Promise<{ healthy: boolean; findi
     processor(),
     memory(),
     disk(folder),
-    await device("webgpu"),
+    await triedDevice("webgpu", device),
     await cardFigures(),
-    await device("tensorflow"),
+    await triedDevice("tensorflow", device),
+    await autoDevice(),
   ];
   const essential = ["node", "cpu device", "disk"];
   return { healthy: findings.every(({ subject, usable }) => usable || !essential.includes(subject)), findings };

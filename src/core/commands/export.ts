@@ -167,7 +167,7 @@ async function exportDeltaAsPeft(source: ModelSource, rank: number, to: string, 
   const base = await openModelFolder(source.base);
   try {
     const delta = await openDelta(source.delta as string);
-    const { device, reasons } = await openDevice("auto", "auto");
+    const { device, reasons } = await openDevice("cpu", "auto");
     try {
       const { matrices, relative } = await writeDeltaAsPeft(device, base, delta, rank, to, path.basename(base.path), signal);
       const width = Math.max(...matrices.map(({ name }) => name.length));
@@ -218,7 +218,7 @@ async function exportWithAdapter(
   dtype: FileDType | null,
   signal?: AbortSignal,
 ): Promise<Report> {
-  const { device, reasons } = await openDevice("auto", "auto");
+  const { device, reasons } = await openDevice("cpu", "auto");
   try {
     const merge = new AdapterMerge(device, base, adapter, dtype);
     if (await merge.keepsZeros()) requireZerosKept(await merge.countZeros(signal));

@@ -4,6 +4,7 @@ import type { Selection } from "../../protocol/selection.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { adapterOf } from "../adapterParameters.ts";
 import { memoryOf } from "../deviceMemory.ts";
+import { chooseDevice } from "../devices/choose.ts";
 import { sizeOf } from "../devices/device.ts";
 import { plannedDevice } from "../devices/open.ts";
 import { openModelConfig, openModelFolder } from "../files/modelFolder.ts";
@@ -41,7 +42,7 @@ export interface PlannedRun {
 export async function planRun(config: RunConfig): Promise<PlannedRun> {
   const { config: model } = await openModelConfig(config.model);
   const { smt, selection } = await checkMethod(config, model);
-  const planned = plannedDevice(config.device, config.threads);
+  const planned = plannedDevice((await chooseDevice(config.device)).name, config.threads);
   const zeros = await knownShareOfZeros(config.model);
   const memory = await planMemory(config, model, selection, planned, { pruned: isPruned(zeros) });
   const adapter = adapterOf(config.method);

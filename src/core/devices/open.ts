@@ -1,8 +1,12 @@
 /**
- * Opens the device a run asks for, and says what was tried and why not. The rule to keep: nothing falls back silently; `reasons` is shown and logged.
+ * Opens the device a run asks for, and says what was tried and why not; what `auto` stands for is chosen in choose.ts.
+ * The rule to keep: nothing falls back silently; `reasons` is shown and logged.
  */
 import os from "node:os";
 import { UserError } from "../../protocol/userError.ts";
+import { formatBytes } from "../terminal/format.ts";
+import { mostFree, readMachineCards } from "./cardMonitor/machineCards.ts";
+import { type Choice, type ComputingDevice, chooseDevice, type DeviceName } from "./choose.ts";
 import { cpuWorkspaceBytes, nativeAvailable, openCpuDevice } from "./cpu/cpuDevice.ts";
 import { openPortableDevice, portableWorkspaceBytes } from "./cpu/portableDevice.ts";
 import type { Device, ElementBytes } from "./device.ts";
@@ -34,15 +38,40 @@ export interface OpenedDevice {
   place?: MemoryPlace;
 }
 
-export type DeviceName = "auto" | "cpu" | "webgpu" | "tensorflow";
+export type { DeviceName } from "./choose.ts";
 
 /** Threads of the cpu device: as asked, or one a core. */
 export function threadCount(threads: number | "auto"): number {
   return threads === "auto" ? os.availableParallelism() : threads;
 }
 
-/** The asked device; `auto` takes the cpu. Throws UserError when there is no card for it. */
+/** The asked device, or the one that `auto` chooses. Throws UserError when there is no card for it. */
 export async function openDevice(name: DeviceName, threads: number | "auto"): Promise<OpenedDevice> {
+  const choice = await chooseDevice(name);
+  const opened = await openChosen(choice.name, threads);
+  return { ...opened, reasons: [...surprises(choice), ...opened.reasons] };
+}
+
+/** Who has no card knows it, and need not read it before each answer of a model; a run and Doctor tell it. */
+function surprises({ passedOver, surprising }: Choice): string[] {
+  return surprising && passedOver ? [passedOver] : [];
+}
+
+/**
+ * As {@link openDevice}, for work that nobody plans, on a model of so many bytes: where what `auto` chooses has no room for them, the cpu computes, and
+ * `reasons` says so.
+ */
+export async function openDeviceFor(bytes: number, name: DeviceName, threads: number | "auto"): Promise<OpenedDevice> {
+  const choice = await chooseDevice(name);
+  if (name !== "auto" || choice.name === "cpu") return openDevice(name, threads);
+  const most = mostFree((await readMachineCards()).cards);
+  if (!most || bytes <= most.freeBytes) return openDevice(name, threads);
+  const opened = await openChosen("cpu", threads);
+  const small = `device: auto takes cpu. Not ${choice.name}: the model needs ${formatBytes(bytes)}, and ${formatBytes(most.freeBytes)} are free on the card.`;
+  return { ...opened, reasons: [...surprises(choice), small, ...opened.reasons] };
+}
+
+async function openChosen(name: ComputingDevice, threads: number | "auto"): Promise<OpenedDevice> {
   if (name === "webgpu") return { device: await openWebgpuDevice(), reasons: [] };
   if (name === "tensorflow") return openTensorflowDevice();
   if (process.env.SPARSE_TUNER_NO_NATIVE === "1")
@@ -59,8 +88,8 @@ function portableBecause(reason: string): string {
   return `The portable device computes, many times slower than the native kernels: ${reason}`;
 }
 
-/** What the asked device takes for itself, for a plan; nothing is opened. */
-export function plannedDevice(name: DeviceName, threads: number | "auto"): PlannedDevice {
+/** What a device takes for itself, for a plan; nothing is opened. */
+export function plannedDevice(name: ComputingDevice, threads: number | "auto"): PlannedDevice {
   if (name === "webgpu") return { workspaceBytes: webgpuWorkspaceBytes, description: "webgpu", place: { memory: "card" } };
   if (name === "tensorflow") return plannedTensorflow();
   if (process.env.SPARSE_TUNER_NO_NATIVE === "1" || !nativeAvailable())

@@ -100,7 +100,8 @@ export async function pruneModel(
     const calibration = await calibrationOf(options, base);
     await checkDisk(options, base, calibration);
     signal.throwIfAborted();
-    const { device, reasons } = await openDevice(options.device, options.threads);
+    // One pass over the weights, most of it to and from the host: a card is used where it is asked for by name.
+    const { device, reasons } = await openDevice(options.device === "auto" ? "cpu" : options.device, options.threads);
     try {
       options.onNotes?.([...reasons, ...(calibration?.notes ?? [])]);
       return await pruneOn(device, base, options, { pattern, targets, calibration }, onProgress, signal);

@@ -70,7 +70,7 @@ export function keyDescriptions(): Record<string, string> {
     checkpoint: vscode.l10n.t("When the run is saved."),
     "checkpoint.every": vscode.l10n.t("Save every so many updates; null only at the end or when stopped."),
     "checkpoint.keep": vscode.l10n.t("Checkpoints to keep."),
-    device: vscode.l10n.t("What computes."),
+    device: vscode.l10n.t("What computes; auto takes a graphics card that computes right, else the cpu."),
     threads: vscode.l10n.t("Threads of the cpu device."),
     output: vscode.l10n.t("Folder that holds run folders."),
     "compare.data": vscode.l10n.t("What is trained on, and what methods are compared on."),

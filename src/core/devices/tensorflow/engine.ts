@@ -39,8 +39,17 @@ export function installedEngine(): { name: string; forCard: boolean } | null {
   return name ? { name, forCard: name === gpuPackage } : null;
 }
 
-/** Opens the first of them that works; `reasons` says why not the others. */
+/** Opens the first of them that works, else WebAssembly; `reasons` says why not the others. */
 export async function openEngine(): Promise<{ engine: Engine; reasons: string[] }> {
+  const { engine, reasons } = await openInstalledEngine();
+  if (engine) return { engine, reasons };
+  // The module loads the backend, which an installed binding makes superfluous.
+  const { openWasmEngine } = await import("./wasmEngine.ts");
+  return { engine: await openWasmEngine(), reasons };
+}
+
+/** Opens the first installed package that works; null where none does. */
+export async function openInstalledEngine(): Promise<{ engine: Engine | null; reasons: string[] }> {
   const reasons: string[] = [];
   for (const name of packages) {
     const found = findPackage(name);
@@ -54,9 +63,7 @@ export async function openEngine(): Promise<{ engine: Engine; reasons: string[] 
       reasons.push(`${name} in ${found.folder} cannot be used: ${(error as Error).message.split("\n")[0]}`);
     }
   }
-  // The module loads the backend, which an installed binding makes superfluous.
-  const { openWasmEngine } = await import("./wasmEngine.ts");
-  return { engine: await openWasmEngine(), reasons };
+  return { engine: null, reasons };
 }
 
 interface Found {

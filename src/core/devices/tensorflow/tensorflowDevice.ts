@@ -29,7 +29,7 @@ import { attentionBackward, attentionForward } from "./attention.ts";
 import * as blockOps from "./blocks.ts";
 import * as elementwise from "./elementwise.ts";
 import { rowsById, withRowsAdded } from "./embedding.ts";
-import { installedEngine, openEngine, wasmMemoryBytes } from "./engine.ts";
+import { type Engine, installedEngine, openEngine, wasmMemoryBytes } from "./engine.ts";
 import { crossEntropy } from "./loss.ts";
 import { elementBytes, type Stored, TensorflowMemory } from "./memory.ts";
 import { rmsNorm, rmsNormGradients } from "./norms.ts";
@@ -427,4 +427,9 @@ function checkIndices(op: string, name: string, indices: Int32Array, limit: numb
 
 function checkIndex(op: string, name: string, index: number, limit: number): void {
   if (index < 0 || index >= limit) throw new Error(`${op}: ${name} ${index} is not below ${limit}`);
+}
+
+/** The device on an engine that runs already. */
+export function tensorflowDeviceOn(engine: Engine): Device {
+  return new TensorflowDevice(engine);
 }
