@@ -1,0 +1,39 @@
+/**
+ * `npm run curves [-- STEPS DEVICE…]`: the losses of one run file on every device beside the cpu's, in f32 and bf16, as rows of docs/devices.md. 200 updates take
+ * minutes on a software card.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import type { ComputingDevice } from "../../src/core/devices/choose.ts";
+import { openDevice } from "../../src/core/devices/open.ts";
+import { prepareGraphicsCard } from "../support/graphicsCard.ts";
+import { distance, fullSteps, lossCurve } from "../support/lossCurve.ts";
+
+const [steps = String(fullSteps), ...named] = process.argv.slice(2);
+const devices = (named.length > 0 ? named : ["tensorflow", "webgpu"]) as ComputingDevice[];
+const folder = mkdtempSync(path.join(os.tmpdir(), "sparse-tuner-curves-"));
+try {
+  if (devices.includes("webgpu")) prepareGraphicsCard();
+  console.log("| device | precision | updates | worst distance | mean distance | last loss | the cpu's |\n|---|---|---|---|---|---|---|");
+  for (const name of devices)
+    for (const precision of ["f32", "bf16"] as const) {
+      const theirs = await lossCurve(folder, "cpu", precision, Number(steps));
+      const ours = await lossCurve(folder, name, precision, Number(steps));
+      const { worst, mean } = distance(ours, theirs);
+      const cells = [await descriptionOf(name), precision, steps, worst.toExponential(1), mean.toExponential(1), lastOf(ours), lastOf(theirs)];
+      console.log(`| ${cells.join(" | ")} |`);
+    }
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
+
+async function descriptionOf(name: ComputingDevice): Promise<string> {
+  const { device } = await openDevice(name, "auto");
+  device.close();
+  return device.description;
+}
+
+function lastOf(losses: Float64Array): string {
+  return (losses.at(-1) ?? Number.NaN).toFixed(6);
+}
