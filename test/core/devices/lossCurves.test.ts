@@ -14,7 +14,7 @@ const card = findCard();
 
 function findCard(): { steps: Record<Precision, number>; skip: string | false } {
   try {
-    return { steps: prepareGraphicsCard().software ? { f32: 8, bf16: 3 } : { f32: fullSteps, bf16: fullSteps }, skip: false };
+    return { steps: prepareGraphicsCard().software ? { f32: 6, bf16: 3 } : { f32: fullSteps, bf16: fullSteps }, skip: false };
   } catch (error) {
     return { steps: { f32: 0, bf16: 0 }, skip: `not run: ${(error as Error).message}` };
   }
