@@ -2,7 +2,7 @@
  * One run that every device does: the bundled model with given blocks, batches of 1 × 64, learning rate 1e-4, and the losses it gives. On what it computes is all
  * that differs.
  */
-import { appendFileSync, mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import type { ComputingDevice } from "../../src/core/devices/choose.ts";
 import type { Precision } from "../../src/core/model/tensors.ts";
@@ -39,9 +39,9 @@ export async function lossCurve(
     // The rate is constant after its start: the first steps are the same however many follow.
     train: { steps, batchSize: 1, sequenceLength: 64, learningRate, schedule: "constant", learningRateWarmupSteps: 2, precision },
     checkpoint: { every: null },
+    device,
     threads: 2,
   });
-  appendFileSync(runFile, `device: ${device}\n`);
   const { events } = await session(runFile);
   return Float64Array.from(events.flatMap((event) => (event.kind === "step" ? [event.loss] : [])));
 }

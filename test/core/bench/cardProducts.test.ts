@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { benchCardProducts, describeProduct, type ProductRow, type ProductSize } from "../../../src/core/bench/cardProducts.ts";
 import { bench } from "../../../src/core/commands/bench.ts";
-import type { Device } from "../../../src/core/devices/device.ts";
+import type { Device, Tensor } from "../../../src/core/devices/device.ts";
 import { fastDevice } from "../../support/devices.ts";
 
 const small: ProductSize = { M: 24, K: 40, N: 32 };
@@ -49,7 +49,7 @@ test("what would last too long is left out and named", async () => {
 
 test("a wrong product is refused", async () => {
   const device = fastDevice();
-  const wrong: Device = Object.create(device, { matmul: { value: () => {} }, ledger: { value: device.ledger } });
+  const wrong: Device = Object.create(device, { matmul: { value: (out: Tensor) => device.fill(out, 0) }, ledger: { value: device.ledger } });
   for (const name of ["allocate", "free", "write", "read", "turn"] as const) Object.defineProperty(wrong, name, { value: device[name].bind(device) });
   await assert.rejects(rowsOf(wrong, [small]), /the product's entry \(0, 0\) is 0/);
   device.close();

@@ -129,7 +129,7 @@ test("a run that cannot be scored is said with its reason, and scored when the c
 
 test("a task's file that is not there, a scoring it has not and a criterion without a task are refused before the first run", () => {
   const cases: [object, RegExp][] = [
-    [{ task: { name: "hellaswag", data: fixtures } }, /no file of the task hellaswag/],
+    [{ task: { name: "siqa", data: fixtures } }, /no file of the task siqa/],
     [{ task: { name: "addsub", data: fixtures, scoring: "logLikelihood" } }, /addsub offers no answers to choose from/],
     [{ task: { name: "bolq", data: fixtures } }, /task\.name must be .*did you mean boolq/],
     [{ task: null, criterion: "accuracy" }, /criterion must be loss where there is no task/],
