@@ -131,7 +131,7 @@ test("a live one is found by the register in any window, outlives the one that s
     learningRates: [1e-3],
     seeds: [1],
     checkpoint: { every: null },
-    train: { steps: 60, batchSize: 2, sequenceLength: 32 },
+    train: { steps: 800, batchSize: 2, sequenceLength: 32 },
   });
   const folder = await createComparison(program, file);
   const first = openWindow(path.dirname(folder));

@@ -27,7 +27,7 @@ const allowed = [
   /^extension\.vsixmanifest$|^\[Content_Types\]\.xml$/,
   /^extension\/(package\.json|package\.nls(\.zh-cn)?\.json|readme\.md|changelog\.md|LICENSE\.txt|NOTICE)$/,
   /^extension\/l10n\/bundle\.l10n\.zh-cn\.json$/,
-  /^extension\/dist\/(extension\.cjs|core\.js|package\.json|THIRD-PARTY-LICENSES\.txt)$/,
+  /^extension\/dist\/(extension\.cjs|core\.js|probe\.js|package\.json|THIRD-PARTY-LICENSES\.txt)$/,
   /^extension\/dist\/tfjs-backend-wasm(-simd)?\.wasm$/,
   /^extension\/dist\/webview\/(panel|inspector|tensors|compare|prune)\.(js|css)$/,
   /^extension\/dist\/native\/[a-z0-9]+-[a-z0-9]+\/sparse_tuner_cpu\.node$/,
