@@ -22,7 +22,7 @@ const parity = new Parity();
 const digests = new Map<string, string>();
 
 /** Cases of an op that a slow device computes, at most; it compiles a kernel for nearly each. */
-const mostCases = 120;
+const mostCases = 80;
 
 /** All of them; for a slow device the small ones, and of many every so-manieth. */
 function casesFor({ largestCase }: TestedDevice, cases: readonly ConformanceCase[]): ConformanceCase[] {
