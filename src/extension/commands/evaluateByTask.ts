@@ -151,7 +151,7 @@ const tasksStep: Step<TaskAnswers>["ask"] = async (state, place) => {
 function dataStep(parts: ShellParts): Step<TaskAnswers>["ask"] {
   return async (state, place): Promise<Answer<true>> => {
     const many = state.tasks.length > 1;
-    const items = parts.known.files().then(({ dataFiles }) => {
+    const items = parts.known.filesNow().then(({ dataFiles }) => {
       const last = parts.context.workspaceState.get<string>(lastData);
       const found = taskPlaces(state.tasks, dataFiles);
       return [

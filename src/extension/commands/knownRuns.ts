@@ -118,6 +118,12 @@ export class KnownRuns {
     return this.#found ?? { runFiles: [], modelFolders: [], dataFiles: [] };
   }
 
+  /** What is there now: files that nobody watches, such as data, may have come since somebody looked. */
+  async filesNow(): Promise<FoundFiles> {
+    await this.refresh();
+    return this.files();
+  }
+
   /** Runs, newest first; looks first when nobody has yet. */
   async sessions(): Promise<RunSession[]> {
     if (!this.#found) await this.refresh();

@@ -46,7 +46,7 @@ export function askModelFolder(parts: ShellParts, place: Place, placeholder: str
 /** `others` stand above the files. */
 export function askDataFile(parts: ShellParts, place: Place, placeholder: string, chosen: string, others: PathPick[] = []): Promise<Answer<string>> {
   const items = parts.known
-    .files()
+    .filesNow()
     .then(({ dataFiles }): PathPick[] => [
       ...others,
       ...dataFiles

@@ -57,7 +57,7 @@ async function evaluateOn(parts: ShellParts, session: RunSession, { data, rows }
 /** The run's own files first, then those of the workspace. */
 function dataStep(parts: ShellParts, session: RunSession): Step<EvaluateAnswers> {
   const items = async () => {
-    const [{ data }, { dataFiles }] = await Promise.all([configOf(session.runFolder), parts.known.files()]);
+    const [{ data }, { dataFiles }] = await Promise.all([configOf(session.runFolder), parts.known.filesNow()]);
     const known = [
       ...(data.eval ? [{ file: data.eval, description: vscode.l10n.t("held-out rows of the run") }] : []),
       { file: data.train, description: vscode.l10n.t("training rows of the run") },
