@@ -174,9 +174,12 @@ test(
         const input = window.quickInput.locator("input").first();
         await until("the file dialog", async () => (await input.inputValue()).startsWith("/"), patienceMs);
         await window.screenshot("new-run-browse");
-        await input.fill(data);
-        // The dialog completes what is typed; until it has looked there, Enter would only go to a folder.
-        await window.quickPickRows.filter({ hasText: "rows.jsonl" }).first().waitFor();
+        // The dialog completes what is typed, and while it opens puts its folder there; until it has looked, Enter would only go to a folder.
+        const listed = async () => {
+          if ((await input.inputValue()) !== data) await input.fill(data);
+          return (await window.quickPickRows.filter({ hasText: "rows.jsonl" }).count()) > 0;
+        };
+        await until("the file in the dialog", listed, patienceMs);
         await input.press("Enter");
       },
       folder: "Storage of the extension",
