@@ -4,7 +4,7 @@
  * The rules to keep: packages are those of the compiled lock, by their hash; what is in place stays until a new one has computed something; what was not
  * finished leaves nothing behind. What the package's script fetches has no published hash, and comes over whatever connection its address says.
  */
-import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, statfs, writeFile } from "node:fs/promises";
+import { cp, mkdir, readdir, readFile, rename, statfs, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { UserError } from "../protocol/userError.ts";
 import { engineIn } from "./engineFolder.ts";
@@ -15,6 +15,7 @@ import type { NpmProgram } from "./npmProgram.ts";
 import { layOutPackages, writeCommand } from "./packageTree.ts";
 import { runProgram } from "./programRun.ts";
 import { type ProxySettings, proxyVariables } from "./proxy.ts";
+import { makeStaging, removeStaging, removeStale } from "./staging.ts";
 
 export interface InstallEngineOptions {
   /** Where installations are kept; made when it is missing. */
@@ -56,8 +57,6 @@ const neededBytes = 2 ** 31;
 const idleMsUsual = 600_000;
 /** libtensorflow is read for the first time, and looks for a card. */
 const tryMs = 180_000;
-/** An installation does not take so long: what is older was left behind by a process that was killed. */
-const staleMs = 24 * 3600_000;
 
 /** What is then in place. Throws UserError, or an AbortError when `signal` gives up; the installation before is then unchanged. */
 export async function installTensorflow(options: InstallEngineOptions): Promise<InstalledEngine> {
@@ -69,7 +68,7 @@ export async function installTensorflow(options: InstallEngineOptions): Promise<
     await removeStale(folder);
     const room = await statfs(folder).catch(() => null);
     if (room && room.bavail * room.bsize < neededBytes) throw diskFull(folder);
-    staging = await mkdtemp(path.join(folder, ".installing-"));
+    staging = await makeStaging(folder);
     const fresh = path.join(staging, "engine");
     await mkdir(fresh);
     await fill(fresh, path.join(staging, "commands"), options);
@@ -81,16 +80,7 @@ export async function installTensorflow(options: InstallEngineOptions): Promise<
   } catch (error) {
     throw asUserError(error, folder, signal);
   } finally {
-    // On Windows a library that was just loaded is held for a moment.
-    if (staging) await rm(staging, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 }).catch(() => undefined);
-  }
-}
-
-async function removeStale(folder: string): Promise<void> {
-  for (const name of await readdir(folder)) {
-    if (!name.startsWith(".installing-")) continue;
-    const there = await stat(path.join(folder, name)).catch(() => null);
-    if (there && Date.now() - there.mtimeMs > staleMs) await rm(path.join(folder, name), { recursive: true, force: true }).catch(() => undefined);
+    await removeStaging(staging);
   }
 }
 

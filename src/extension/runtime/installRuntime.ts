@@ -4,10 +4,11 @@
  * The rules to keep: nothing is unpacked whose hash is not the compiled one; what was not finished leaves nothing behind; what is in place was tried here.
  */
 import { createReadStream } from "node:fs";
-import { mkdir, mkdtemp, readdir, rename, rm, stat, statfs } from "node:fs/promises";
+import { mkdir, readdir, rename, rm, stat, statfs } from "node:fs/promises";
 import path from "node:path";
 import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
+import { makeStaging, removeStaging, removeStale } from "../../install/staging.ts";
 import { ArchiveError, extractFile } from "../../install/tarFile.ts";
 import { fetchPackage, openFile, type PackageSource, type Sink } from "../../install/verifiedPackage.ts";
 import { UserError } from "../../protocol/userError.ts";
@@ -19,8 +20,6 @@ const maxProgramBytes = 512 << 20;
 const neededBytes = 200 << 20;
 /** A fresh program is read by virus scanners before it runs for the first time. */
 const tryMs = 60_000;
-/** An installation does not take so long: what is older was left behind by a process that was killed. */
-const staleMs = 24 * 3600_000;
 
 export interface InstallProgress {
   phase: "download" | "unpack" | "try";
@@ -84,7 +83,7 @@ async function install(options: InstallOptions): Promise<string> {
     await mkdir(folder, { recursive: true });
     await removeStale(folder);
     await refuseFullDisk(folder);
-    staging = await mkdtemp(path.join(folder, ".installing-"));
+    staging = await makeStaging(folder);
     const packed = path.join(staging, "package.tgz");
     await fetchPackage(packed, { ...options, onProgress: (doneBytes, totalBytes) => onProgress?.({ phase: "download", doneBytes, totalBytes }) });
     const fresh = path.join(staging, "fresh");
@@ -98,16 +97,7 @@ async function install(options: InstallOptions): Promise<string> {
   } catch (error) {
     throw asUserError(error, folder, signal);
   } finally {
-    // On Windows a program that was just running is held for a moment.
-    if (staging) await rm(staging, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 }).catch(() => undefined);
-  }
-}
-
-async function removeStale(folder: string): Promise<void> {
-  for (const name of await readdir(folder)) {
-    if (!name.startsWith(".installing-")) continue;
-    const there = await stat(path.join(folder, name)).catch(() => null);
-    if (there && Date.now() - there.mtimeMs > staleMs) await rm(path.join(folder, name), { recursive: true, force: true }).catch(() => undefined);
+    await removeStaging(staging);
   }
 }
 
