@@ -18,6 +18,7 @@ export async function removeStale(folder: string): Promise<void> {
   }
 }
 
+/** A fresh one in a folder that is there. */
 export function makeStaging(folder: string): Promise<string> {
   return mkdtemp(path.join(folder, prefix));
 }

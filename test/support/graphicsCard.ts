@@ -3,6 +3,8 @@
  * Vulkan loader. As root with CI=true both are installed.
  */
 import { existsSync, readdirSync } from "node:fs";
+import type { Device } from "../../src/core/devices/device.ts";
+import { openDevice } from "../../src/core/devices/open.ts";
 import { installCommand, installPackages, mayInstall } from "./debianPackages.ts";
 
 const swiftShader = "/usr/lib/chromium/vk_swiftshader_icd.json";
@@ -16,6 +18,16 @@ export function prepareGraphicsCard(): { software: boolean } {
   if (!hasSwiftShader()) throw new Error(`there is no graphics card and no SwiftShader; run \`sudo ${installCommand(packages)}\``);
   process.env.VK_DRIVER_FILES = swiftShader;
   return { software: true };
+}
+
+/** The opened card, or why tests that need it are skipped; the caller closes it. */
+export async function openCard(): Promise<{ card: Device | null; skip: string | false }> {
+  try {
+    prepareGraphicsCard();
+    return { card: (await openDevice("webgpu", "auto")).device, skip: false };
+  } catch (error) {
+    return { card: null, skip: `not run: ${error instanceof Error ? error.message : error}` };
+  }
 }
 
 function hasCard(): boolean {

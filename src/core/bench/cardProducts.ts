@@ -6,12 +6,14 @@ import type { Device, MatmulOptions, Tensor } from "../devices/device.ts";
 import { Random } from "../random.ts";
 import { median } from "./syntheticTraining.ts";
 
+/** (M, K)·(K, N). */
 export interface ProductSize {
   M: number;
   K: number;
   N: number;
 }
 
+/** What one form of a product took, in the median. */
 export interface ProductRow extends ProductSize {
   precision: "f32" | "bf16";
   /** x·Wᵀ forward, dy·W for the input's gradient, dyᵀ·x for the weight's. */

@@ -11,6 +11,7 @@ import { formatBytes } from "../terminal/format.ts";
 import { styleOf, type TerminalStyle } from "../terminal/style.ts";
 import { listenForStop } from "./stopSignal.ts";
 
+/** What `doctor --install tensorflow` was asked for. */
 export interface InstallEngineCommand {
   /** Where packages are fetched from; null: npm's own, or the environment's npm_config_registry. */
   registry: string | null;

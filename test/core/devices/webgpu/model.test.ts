@@ -5,24 +5,14 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import type { Device } from "../../../../src/core/devices/device.ts";
-import { openDevice } from "../../../../src/core/devices/open.ts";
 import { openWebgpuDevice } from "../../../../src/core/devices/webgpu/webgpuDevice.ts";
 import type { Precision } from "../../../../src/core/model/tensors.ts";
 import { fastDevice } from "../../../support/devices.ts";
-import { prepareGraphicsCard } from "../../../support/graphicsCard.ts";
+import { openCard } from "../../../support/graphicsCard.ts";
 import { expectAlike, expectCachedLogits, methodsOfEachKind, trained } from "../../../support/trainedStory.ts";
 
 const { card, skip } = await openCard();
 after(() => card?.close());
-
-async function openCard(): Promise<{ card: Device | null; skip: string | false }> {
-  try {
-    prepareGraphicsCard();
-    return { card: (await openDevice("webgpu", "auto")).device, skip: false };
-  } catch (error) {
-    return { card: null, skip: `not run: ${error instanceof Error ? error.message : error}` };
-  }
-}
 
 /** What the tests below found where each tensor lies in one buffer. */
 const inWholes = new Map<string, Awaited<ReturnType<typeof trained>>>();

@@ -3,24 +3,14 @@ import assert from "node:assert/strict";
 import path from "node:path";
 import { after, test } from "node:test";
 import type { Device } from "../../../../src/core/devices/device.ts";
-import { openDevice } from "../../../../src/core/devices/open.ts";
 import { pruneModel } from "../../../../src/core/pruning/prune.ts";
 import { factorHessian } from "../../../../src/core/pruning/sparseGpt.ts";
-import { prepareGraphicsCard } from "../../../support/graphicsCard.ts";
+import { openCard } from "../../../support/graphicsCard.ts";
 import { storyFolder } from "../../../support/storyModel.ts";
 import { temporaryFolder } from "../../run/smallRuns.ts";
 
 const { card, skip } = await openCard();
 after(() => card?.close());
-
-async function openCard(): Promise<{ card: Device | null; skip: string | false }> {
-  try {
-    prepareGraphicsCard();
-    return { card: (await openDevice("webgpu", "auto")).device, skip: false };
-  } catch (error) {
-    return { card: null, skip: `not run: ${error instanceof Error ? error.message : error}` };
-  }
-}
 
 test("prune --method sparsegpt on a card: as many zeros as on the processor, and its errors", { skip }, async (t) => {
   const folder = temporaryFolder(t);
