@@ -18,12 +18,12 @@ export interface FrameSink {
 type HeatmapKind = HeatmapHeader["kind"];
 
 /**
- * From frame to frame. What carries frames to a screen costs by the byte, so that large ones come more seldom: 100,000 blocks three times a second, and
+ * From frame to frame. What carries frames to a screen costs by the byte, so that large ones come more seldom: 100,000 blocks twice a second, and
  * nobody sees that it is not ten times; 400,000 once.
  */
 const shortestMs = 100;
 const longestMs = 1000;
-const bytesPerMs = 300;
+const bytesPerMs = 200;
 /**
  * After values were read from a run for so long, none are read for this many times as long: a watcher costs the run less than 2 %, with what is left for
  * the garbage collector counted in.

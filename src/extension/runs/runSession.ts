@@ -43,7 +43,7 @@ export interface RunOptions {
 }
 
 /** Views of a run that only steps on are told this often at most. */
-const viewMs = 250;
+const viewMs = 500;
 /** A run that another process works on is looked at this often while somebody looks here. */
 const elsewhereMs = 2000;
 

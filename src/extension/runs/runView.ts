@@ -22,6 +22,9 @@ export interface RunFacts {
   elsewhere: boolean;
 }
 
+/** Asked once: it is a call to the system, and a view is made several times a second. */
+const machineBytes = os.totalmem();
+
 export function runView(facts: RunFacts): RunView {
   const { runFolder, name, progress, link, logTail } = facts;
   const state = stateOf(facts);
@@ -39,7 +42,7 @@ export function runView(facts: RunFacts): RunView {
     failure: state === "finished" ? null : (facts.failure ?? (state === "failed" ? progress.failure : null)),
     logTail: [...logTail],
     pid: pidOf(link),
-    machineBytes: os.totalmem(),
+    machineBytes,
   };
 }
 

@@ -261,7 +261,7 @@ test("scores that are dear to read are read seldom", async () => {
   for (const [i, { began }] of read.slice(2).entries()) assert.ok(began - read[i + 1].ended >= 50 * (read[i + 1].ended - read[i + 1].began));
 });
 
-test("large frames come seldom: 100,000 blocks three times a second, and none is made in between", async () => {
+test("large frames come seldom: 100,000 blocks twice a second, and none is made in between", async () => {
   const feed = new HeatmapFeed(() => 1);
   feed.watch({ send: async () => {} }, true);
   const grid = { name: "a", layer: 0, projection: "q_proj", shape: [316, 316], scores: new Float32Array(316 * 316).fill(1) } satisfies ScoreGrid;
@@ -271,5 +271,5 @@ test("large frames come seldom: 100,000 blocks three times a second, and none is
     return [grid];
   };
   for (let step = 0; read.length < 3; await turn()) await feed.scored({ step: ++step, afterStep: 0 }, grids);
-  for (const [i, atMs] of read.slice(1).entries()) assert.ok(atMs - read[i] >= 330, `${atMs - read[i]} ms`);
+  for (const [i, atMs] of read.slice(1).entries()) assert.ok(atMs - read[i] >= 490, `${atMs - read[i]} ms`);
 });
