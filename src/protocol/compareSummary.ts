@@ -119,6 +119,15 @@ function taskSummary(title: string, scores: ReadonlyMap<string, ScoreLine>): Tas
   return { title, before: all.find(({ run }) => run === untrained) ?? null, majorityFloor: all[0]?.majorityFloor ?? null, notes };
 }
 
+/** Ids of the points with the lowest mean of their budget, where several have one. Who is noted to be far from the budget is no rival. */
+export function bestOfBudgets({ points }: ComparisonSummary): Set<string> {
+  const rivals = new Map<number | null, PointSummary[]>();
+  for (const point of points)
+    if (point.mean !== null && point.point.note === "") rivals.set(point.point.budget, [...(rivals.get(point.point.budget) ?? []), point]);
+  const contested = [...rivals.values()].filter((group) => group.length > 1);
+  return new Set(contested.map((group) => group.reduce((a, b) => ((b.mean ?? 0) < (a.mean ?? 0) ? b : a)).point.id));
+}
+
 /** Every run of a point once: the search, then the other seeds. */
 export function allRuns({ search, runs }: PointSummary): ComparedRun[] {
   return [...search, ...runs.filter(({ run }) => !search.some((searched) => searched.run === run))];

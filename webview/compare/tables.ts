@@ -1,7 +1,7 @@
 /** The tables of the Compare Runs view: points of a comparison, its runs, and runs side by side. They show and sort nothing by themselves. */
 import type { RunCard } from "../../src/protocol/compareProtocol.ts";
 import type { ScoreLine } from "../../src/protocol/compareResults.ts";
-import type { ComparedRun, ComparisonSummary, PointSummary } from "../../src/protocol/compareSummary.ts";
+import { bestOfBudgets, type ComparedRun, type ComparisonSummary, type PointSummary } from "../../src/protocol/compareSummary.ts";
 import { element } from "../element.ts";
 import { exactCount, formatBytes, formatCount, formatPercent } from "../panel/byteUnits.ts";
 import { t } from "../strings.ts";
@@ -119,14 +119,6 @@ export function taskNotes({ task }: ComparisonSummary): string[] {
       : [t("{0}: the untrained model is right in {1} of {2} questions.", title, shareText(before.accuracy), before.total)]),
     ...notes.map((note) => `${title}: ${note}`),
   ];
-}
-
-/** The lowest mean of each budget, where several methods have one. */
-function bestOfBudgets({ points }: ComparisonSummary): Set<string> {
-  const rivals = new Map<number | null, PointSummary[]>();
-  for (const point of points) if (point.mean !== null) rivals.set(point.point.budget, [...(rivals.get(point.point.budget) ?? []), point]);
-  const contested = [...rivals.values()].filter((group) => group.length > 1);
-  return new Set(contested.map((group) => group.reduce((a, b) => ((b.mean ?? 0) < (a.mean ?? 0) ? b : a)).point.id));
 }
 
 /** What can be done with a run of a row. */

@@ -3,7 +3,7 @@
  * at the end of `compare` too.
  * The rule to keep: a mean stands beside its number of seeds; what diverged, failed or lies at the edge of the searched rates is said.
  */
-import type { ComparisonSummary, PointSummary, TaskSummary } from "../../protocol/compareSummary.ts";
+import { bestOfBudgets, type ComparisonSummary, type PointSummary, type TaskSummary } from "../../protocol/compareSummary.ts";
 import { formatBytes, formatCount, formatDuration, formatLoss, formatPercent } from "../terminal/format.ts";
 
 /** Head and rows of the table, as cells. */
@@ -71,14 +71,6 @@ function accuracyText({ accuracy, accuracySpread }: PointSummary): string {
 /** A share of right answers; one digit, as papers have it. */
 function formatShare(share: number): string {
   return `${(100 * share).toFixed(1)} %`;
-}
-
-/** The points with the lowest mean of their budget, where several have one. */
-function bestOfBudgets({ points }: ComparisonSummary): Set<string> {
-  const best = new Map<number | null, PointSummary[]>();
-  for (const point of points) if (point.mean !== null) best.set(point.point.budget, [...(best.get(point.point.budget) ?? []), point]);
-  const winners = [...best.values()].filter((rivals) => rivals.length > 1);
-  return new Set(winners.map((rivals) => rivals.reduce((a, b) => ((b.mean ?? 0) < (a.mean ?? 0) ? b : a)).point.id));
 }
 
 /** What a reader should know of the figures. */

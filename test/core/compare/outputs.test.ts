@@ -41,6 +41,16 @@ test("the table has a row a point with mean, spread and distance from the budget
   assert.match(comparisonTable(finished), /which is also one of its seeds/);
 });
 
+test("who is far from a budget is not the best of it", () => {
+  const far = { ...point("LoRA", 1000, 1900, "lora"), note: "1900 is the nearest to the 1000 asked for" };
+  const points = [point("SMT", 1000, 1024), far, point("DoRA", 1000, 1010, "dora")];
+  const lines = comparisonTable(of([plan(points, [1e-2], [1]), ...points.map((one, i) => result(one, 1e-2, 1, [2.5, 2.4, 2.6][i]))])).split("\n");
+  assert.deepEqual(
+    lines.filter((line) => line.includes("**")).map((line) => line.split(" ")[1]),
+    ["SMT"],
+  );
+});
+
 test("what is not as it should be is said under the table", () => {
   const [a] = [{ ...point("A", 100, 150), note: "150 is the nearest to the 100 asked for" }];
   const failed = result(a, 1e-2, 2, null, { status: "failed", message: "x" });
