@@ -8,9 +8,10 @@ import { processStart } from "../../src/core/files/runLock.ts";
 import { findLiveRun, isAlive, liveRuns } from "../../src/extension/liveRuns.ts";
 import { CrashBudget } from "../../src/extension/runs/crashBudget.ts";
 import type { RunSession } from "../../src/extension/runs/runSession.ts";
+import { createRun } from "../../src/extension/startCore.ts";
 import { history } from "../../src/protocol/events.ts";
 import type { Failure } from "../../src/protocol/panelProtocol.ts";
-import { endless, killHard, readLog, until } from "../core/host/runningCore.ts";
+import { endless, killHard, program, readLog, until } from "../core/host/runningCore.ts";
 import { type Overrides, resultOf, session as runHere, temporaryFolder, writeRunFile } from "../core/run/smallRuns.ts";
 import { openWindow, slowSteps, Watcher } from "./windows.ts";
 
@@ -78,6 +79,58 @@ test("the budget: so many restarts, then failed with the log's last lines; who r
   const resumed = session.view.pid as number;
   killHard(resumed);
   await until(() => session.live && session.view.pid !== resumed);
+});
+
+test("Stop ends the wait for a restart, and whoever resumes has a run that goes on", { skip }, async (t) => {
+  const { runs, logged } = openWindow(t, { budget: new CrashBudget({ delaysMs: [600_000], windowMs: 600_000 }) });
+  const session = await started(t, runs);
+  const watcher = new Watcher(session);
+  await watcher.stepped(3);
+  killHard(session.view.pid as number);
+  await until(() => logged.some((line) => /is started again in 600 s/.test(line)));
+  assert.equal(session.view.state, "starting");
+  await session.command("stop");
+  await watcher.reached("interrupted");
+  assert.equal((await findLiveRun(session.runFolder)).kind, "unregistered");
+  await assert.rejects(session.command("stop"), { code: "run/not-live" });
+  await session.resume();
+  await watcher.stepped(3);
+  assert.equal(session.view.state, "running");
+});
+
+test("a core that crashes after it was told to stop is not started again", { skip }, async (t) => {
+  const { runs, logged } = openWindow(t, { budget: new CrashBudget({ delaysMs: [10, 10, 10], windowMs: 300_000 }) });
+  // Its steps take long enough for it to be held before it has come to the next boundary.
+  const session = await started(t, runs, { ...endless, train: { ...endless.train, ...slowSteps } });
+  const watcher = new Watcher(session);
+  await watcher.stepped(2);
+  const pid = session.view.pid as number;
+  process.kill(pid, "SIGSTOP");
+  const stop = session.command("stop").catch(() => undefined);
+  killHard(pid);
+  await stop;
+  await watcher.reached("interrupted");
+  assert.ok(!watcher.states.includes("failed"), watcher.states.join());
+  assert.equal(logged.filter((line) => /crashed/.test(line)).length, 1);
+});
+
+test("Stop reaches a core that is only being started, before its first step", async (t) => {
+  const { runs } = openWindow(t);
+  const runFile = writeRunFile(temporaryFolder(t), endless);
+  const session = runs.get(await createRun(program, runFile));
+  const watcher = new Watcher(session);
+  const resumed = session.resume();
+  await watcher.reached("starting");
+  await session.command("stop");
+  assert.equal(session.view.state, "stopping");
+  await assert.rejects(session.command("pause"), { code: "run/not-live" });
+  await resumed;
+  await watcher.reached("stopped");
+  assert.equal(watcher.steps, 0);
+  assert.deepEqual(
+    readLog(session.runFolder).flatMap((event) => (event.kind === "command" ? [event.name] : [])),
+    ["stop"],
+  );
 });
 
 test("a crash at the same step again is not tried a third time", { skip }, async (t) => {

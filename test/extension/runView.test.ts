@@ -44,7 +44,7 @@ const attached = (state: CoreState): LinkState => ({
 });
 
 function viewOf(progress: RunProgress, facts: Partial<RunFacts> = {}) {
-  const usual = { runFolder: "/r", name: "r", trusted: true, silent: false, failure: null, logTail: [], elsewhere: false };
+  const usual = { runFolder: "/r", name: "r", trusted: true, silent: false, stopping: false, failure: null, logTail: [], elsewhere: false };
   return runView({ ...usual, progress, link: { kind: "away" }, ...facts });
 }
 
@@ -74,6 +74,7 @@ test("a live core says what the run does now; silence comes before it", () => {
   }
   assert.equal(viewOf(progress, { link: attached("ended") }).state, "interrupted");
   assert.equal(viewOf(progress, { link: { kind: "starting" } }).state, "starting");
+  assert.equal(viewOf(progress, { link: { kind: "starting" }, stopping: true }).state, "stopping");
   assert.equal(viewOf(progress, { link: { kind: "refused", pid: 8 } }).state, "elsewhere");
   const connecting = viewOf(progress, { link: { kind: "connecting", pid: 8, sinceMs: 0 } });
   assert.deepEqual([connecting.state, connecting.pid], ["opening", 8]);

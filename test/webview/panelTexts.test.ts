@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
 import fc from "fast-check";
+import { abilitiesOf } from "../../src/extension/views/runAbilities.ts";
 import { panelActions, type RunView, runStates } from "../../src/protocol/panelProtocol.ts";
 import { applyFrame, emptyHeatmap } from "../../webview/panel/heatmap/model.ts";
 import { exactText, numberText, valueText } from "../../webview/panel/heatmap/numberText.ts";
@@ -64,6 +65,9 @@ test("what cannot help is not offered", () => {
   for (const state of ["restricted", "elsewhere", "draft"] as const)
     for (const command of ["pause", "resume", "stop", "kill"] as const) assert.ok(!actions({ state }).includes(command), `${state}: ${command}`);
   assert.ok(!actions({ state: "restricted" }).includes("start"));
+  for (const state of runStates)
+    for (const command of ["pause", "resume", "stop", "kill"] as const)
+      if (actions({ state }).includes(command)) assert.ok(abilitiesOf(state).includes(command), `${state} would refuse ${command}`);
   assert.deepEqual(actions({ state: "draft", runFolder: null }), ["start", "previewData", "openRunFile"]);
   assert.equal(actions({ state: "notResponding" })[0], "kill");
   assert.equal(actions({ state: "interrupted" })[0], "resume");

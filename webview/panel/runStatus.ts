@@ -52,7 +52,6 @@ function statusOf(run: RunView, pauseReason: string): RunStatus {
       ]);
     case "waiting":
       return status(t("Waiting for disk"), pauseReason || t("The disk is full; the run goes on by itself when there is room."), "waiting", [
-        "resume",
         "stop",
         "showLog",
       ]);

@@ -6,6 +6,7 @@ import * as vscode from "vscode";
 import type { CommandName as CoreCommand } from "../../protocol/coreProtocol.ts";
 import { UserError } from "../../protocol/userError.ts";
 import type { RunSession } from "../runs/runSession.ts";
+import { abilitiesOf } from "../views/runAbilities.ts";
 import { shortName } from "../views/runText.ts";
 import { offerRuntime } from "./installRuntime.ts";
 import type { Handlers, ShellParts } from "./shellParts.ts";
@@ -54,7 +55,8 @@ async function find(parts: ShellParts, argument: unknown, ability: "pause" | "st
 
 async function command(session: RunSession | null, name: CoreCommand): Promise<void> {
   if (!session) return;
-  if (!session.live)
+  // A stop is also taken by a core that is still to come.
+  if (!session.live && !(name === "stop" && abilitiesOf(session.view.state).includes("stop")))
     throw new UserError(
       "run/not-live",
       vscode.l10n.t("No core works on {0}.", shortName(session.view)),

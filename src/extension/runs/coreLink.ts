@@ -41,6 +41,8 @@ export class CoreLink {
   #watchingFrames = false;
   /** Killed by a person: that is no crash. */
   #killed = false;
+  /** Stopped by a person: a core that is still to come is told so, and one that crashes is not started again. */
+  #stopWanted = false;
   #disposed = false;
   #connecting: Promise<"attached" | "gone" | "refused"> | null = null;
   #askingStatus = false;
@@ -68,6 +70,15 @@ export class CoreLink {
     return this.state.kind === "attached" ? this.state.client : null;
   }
 
+  /** Whether a core that is still to come will be stopped as soon as it is reached. */
+  get stopping(): boolean {
+    return this.#stopWanted && this.#coming;
+  }
+
+  get #coming(): boolean {
+    return this.state.kind === "starting" || this.state.kind === "connecting";
+  }
+
   /** Whether the core has been silent for too long. */
   get silent(): boolean {
     const { state } = this;
@@ -87,7 +98,10 @@ export class CoreLink {
   /** Starts a core (or finds the one that is alive) and attaches. Throws UserError. */
   async start(options: { acceptChanges?: boolean } = {}): Promise<void> {
     if (!this.#services.isTrusted()) throw restricted();
-    if (this.state.kind === "starting") return this.#wake();
+    if (this.state.kind === "starting") {
+      this.#stopWanted = false;
+      return this.#wake();
+    }
     if (this.state.kind !== "away" && this.state.kind !== "refused") return;
     this.#budget.renew();
     this.#killed = false;
@@ -110,9 +124,15 @@ export class CoreLink {
     await this.start(options);
   }
 
+  /** A stop is also taken for a core that is still to come; anything else needs one that is attached. Throws UserError. */
   async command(name: CommandName): Promise<void> {
     if (!this.#services.isTrusted()) throw restricted();
     const { client } = this;
+    if (name === "stop" && (client || this.#coming)) this.#stopWanted = true;
+    if (name === "stop" && this.#coming) {
+      this.#wake();
+      return this.#listener.onChange();
+    }
     if (!client) throw notLive();
     await client.command(name, randomUUID());
     await this.#askStatus();
@@ -159,6 +179,7 @@ export class CoreLink {
   }
 
   #set(state: LinkState): void {
+    if (state.kind === "away" || state.kind === "refused") this.#stopWanted = false;
     this.state = state;
     this.#listener.onChange();
   }
@@ -242,6 +263,7 @@ export class CoreLink {
     this.#killed = false;
     this.#set({ kind: "attached", client, status: client.hello.status, responding: true });
     try {
+      if (this.#stopWanted) await client.command("stop", randomUUID());
       await client.follow(this.#history.lastSequence);
       if (this.#watchingFrames) await this.#tellWatching(client, true);
     } catch (error) {
@@ -324,8 +346,9 @@ export class CoreLink {
     if (!verdict.restart) return this.#fail(crashFailure(position, verdict.because));
     progress.position = null;
     this.#set({ kind: "starting" });
-    await this.#wait(verdict.delayMs);
+    if (!this.#stopWanted) await this.#wait(verdict.delayMs);
     if (this.#disposed) return;
+    if (this.#stopWanted) return this.#set({ kind: "away" });
     await this.#startAndConnect().catch((error: unknown) => this.#fail(failureOf(error)));
   }
 

@@ -82,6 +82,7 @@ export class RunSession {
       progress: history.progress,
       link: link.state,
       silent: link.silent,
+      stopping: link.stopping,
       failure: link.failure,
       logTail: link.logTail,
       elsewhere: this.#elsewhere,

@@ -15,6 +15,8 @@ export interface RunFacts {
   link: LinkState;
   /** The core of the link has been silent for too long. */
   silent: boolean;
+  /** A core that is still to come will be stopped. */
+  stopping: boolean;
   /** Why the last core ended, where the events do not say. */
   failure: Failure | null;
   logTail: readonly string[];
@@ -46,9 +48,10 @@ export function runView(facts: RunFacts): RunView {
   };
 }
 
-function stateOf({ trusted, progress, link, silent, failure, elsewhere }: RunFacts): RunState {
+function stateOf({ trusted, progress, link, silent, stopping, failure, elsewhere }: RunFacts): RunState {
   if (silent) return "notResponding";
   if (link.kind === "attached" && link.status.state !== "ended") return link.status.state;
+  if (stopping) return "stopping";
   if (link.kind === "connecting") return "opening";
   if (link.kind === "starting") return "starting";
   if (link.kind === "refused") return "elsewhere";

@@ -7,10 +7,10 @@ import { type Ability, type ContextKey, contextKeys } from "../contributions.ts"
 
 const byState: Record<RunState, readonly Ability[]> = {
   draft: ["start"],
-  starting: [],
+  starting: ["stop"],
   opening: ["stop"],
   running: ["pause", "stop", "use"],
-  pausing: ["stop", "use"],
+  pausing: ["resume", "stop", "use"],
   paused: ["resume", "stop", "use"],
   waiting: ["stop", "use"],
   stopping: ["use"],
