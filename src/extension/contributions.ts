@@ -34,6 +34,7 @@ export const commands = {
   duplicateRun: { icon: "copy", enablement: null },
   renameRun: { icon: "edit", enablement: enabledBy("canRemove", "remove") },
   deleteRun: { icon: "trash", enablement: enabledBy("canRemove", "remove") },
+  removeLock: { icon: "unlock", enablement: enabledBy("canUnlock", "unlock") },
   revealRun: { icon: "folder-opened", enablement: null },
   refreshViews: { icon: "refresh", enablement: null },
   openRunFile: { icon: "go-to-file", enablement: null },
@@ -58,7 +59,7 @@ function enabledBy(key: ContextKey, ability: Ability): string {
 }
 
 /** What can be done to a run in its state; words of a tree item's `contextValue`. */
-export const abilities = ["start", "pause", "resume", "stop", "kill", "use", "remove"] as const;
+export const abilities = ["start", "pause", "resume", "stop", "kill", "use", "remove", "unlock"] as const;
 export type Ability = (typeof abilities)[number];
 
 /** `sparseTuner.<name>`, set while the extension runs. */
@@ -70,6 +71,7 @@ export const contextKeys = {
   canKill: "kill",
   canUse: "use",
   canRemove: "remove",
+  canUnlock: "unlock",
 } as const satisfies Record<string, Ability>;
 export type ContextKey = keyof typeof contextKeys;
 

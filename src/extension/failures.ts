@@ -38,6 +38,7 @@ export function failureActions({ code, place }: Pick<Failure, "code" | "place">,
   if (code === "trust/restricted") actions.push("manageTrust");
   if (code === "node/not-found") actions.push("installRuntime");
   if (place) actions.push("openAtLine");
+  if (code === "run/elsewhere" || code === "run/locked") actions.push("removeLock");
   if (memoryCodes.includes(code)) actions.push("lowerBatch");
   if (state && resumable.includes(state)) actions.push("resume");
   if (state === "notResponding") actions.push("kill");
@@ -67,6 +68,7 @@ export function actionTitle(action: PanelAction): string {
     newRun: vscode.l10n.t("New Run"),
     manageTrust: vscode.l10n.t("Manage Workspace Trust"),
     installRuntime: vscode.l10n.t("Install Runtime"),
+    removeLock: vscode.l10n.t("Remove Lock…"),
   };
   return titles[action];
 }

@@ -15,12 +15,15 @@ import {
   parseLiveRunRecord,
   processStartMark,
 } from "../protocol/liveRun.ts";
+import type { LockHolder } from "../protocol/panelProtocol.ts";
+
+export const lockName = "run.lock";
 
 export type LiveRun =
   /** A core of this user works on it. */
   | { kind: "live"; record: LiveRunRecord }
   /** Its lock names another machine, so that nothing can be seen from here. */
-  | { kind: "elsewhere"; host: string }
+  | { kind: "elsewhere"; host: string; pid: number }
   /**
    * Its lock names a process here that is in no register. Not `alive`: the run was interrupted and can be resumed. `alive`: a command line works on it,
    * or the lock is forged; the run cannot be started before the lock is gone.
@@ -35,8 +38,15 @@ export async function findLiveRun(runFolder: string, records?: readonly LiveRunR
   if (record) return { kind: "live", record };
   const lock = await readLock(folder);
   if (!lock) return { kind: "none" };
-  if (lock.host !== os.hostname()) return { kind: "elsewhere", host: lock.host };
+  if (lock.host !== os.hostname()) return { kind: "elsewhere", host: lock.host, pid: lock.pid };
   return { kind: "unregistered", pid: lock.pid, alive: await isAlive(lock) };
+}
+
+/** Whom the lock names, where it keeps a run from being started; null where it does not. */
+export function holderOf(found: LiveRun, runFolder: string): LockHolder | null {
+  const file = path.join(runFolder, lockName);
+  if (found.kind === "elsewhere") return { pid: found.pid, host: found.host, here: false, file };
+  return found.kind === "unregistered" && found.alive ? { pid: found.pid, host: os.hostname(), here: true, file } : null;
 }
 
 /** All cores of this user that are alive on this machine. */
@@ -129,7 +139,7 @@ export function comparisonsRegister(): string {
 
 async function readLock(folder: string): Promise<{ pid: number; host: string; processStart: string | null } | null> {
   try {
-    const { pid, host, processStart } = JSON.parse(await readFile(path.join(folder, "run.lock"), "utf8"));
+    const { pid, host, processStart } = JSON.parse(await readFile(path.join(folder, lockName), "utf8"));
     if (!Number.isInteger(pid) || pid <= 0 || typeof host !== "string") return null;
     return { pid, host: host.slice(0, 300), processStart: typeof processStart === "string" ? processStart : null };
   } catch {

@@ -203,8 +203,8 @@ export async function startCore(options: StartOptions): Promise<{ record: LiveRu
   if (live.kind === "elsewhere")
     throw new UserError(
       "run/elsewhere",
-      `${options.runFolder} is in use on ${live.host}.`,
-      `Stop the run there, or remove run.lock if that machine is gone.`,
+      `${options.runFolder} is in use by process ${live.pid} on ${live.host}.`,
+      `Stop the run there, or give the command Remove Lock if that machine is gone.`,
       { badInput: false },
     );
   const nonce = randomUUID();

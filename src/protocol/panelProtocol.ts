@@ -43,6 +43,16 @@ export interface Failure {
   place: { file: string; line: number } | null;
 }
 
+/** Whom the lock of a run names where no register knows the process. Anybody may have written it: it is shown, and no process or socket is used. */
+export interface LockHolder {
+  pid: number;
+  host: string;
+  /** On this machine. */
+  here: boolean;
+  /** Absolute path of the lock. */
+  file: string;
+}
+
 /** One run as the screen shows it, made anew from its folder and its core at any time. */
 export interface RunView {
   /** Null for a draft. */
@@ -62,6 +72,8 @@ export interface RunView {
   /** Last lines of the log of a core that crashed. */
   logTail: string[];
   pid: number | null;
+  /** In state `elsewhere`, unless it is a core that does not let this window in. */
+  holder: LockHolder | null;
   /** RAM of the machine the core runs on. */
   machineBytes: number;
 }
@@ -139,6 +151,7 @@ export const panelActions = [
   "newRun",
   "manageTrust",
   "installRuntime",
+  "removeLock",
 ] as const;
 export type PanelAction = (typeof panelActions)[number];
 

@@ -26,6 +26,7 @@ export const someRun: RunView = {
   failure: null,
   logTail: [],
   pid: 1,
+  holder: null,
   machineBytes: 64 * 2 ** 30,
 };
 

@@ -1,7 +1,7 @@
 /** Runs as windows see them, with real cores: started, watched, commanded, left, found again, hung, and not trusted. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
-import { appendFileSync, existsSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, readdirSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
@@ -9,6 +9,7 @@ import { toolVariable } from "../../src/core/devices/cardMonitor/tool.ts";
 import { CoreClient } from "../../src/extension/coreClient.ts";
 import { CoreRpc, openSocket } from "../../src/extension/coreRpc.ts";
 import { findLiveRun, liveRuns } from "../../src/extension/liveRuns.ts";
+import { readRemovableLock, removeLock } from "../../src/extension/runs/removeLock.ts";
 import type { RunSession } from "../../src/extension/runs/runSession.ts";
 import type { CardReport } from "../../src/protocol/cardReading.ts";
 import { protocolVersion } from "../../src/protocol/coreProtocol.ts";
@@ -250,8 +251,42 @@ test("the lock of another machine says elsewhere, and no core is started beside 
   await runs.setRoots([path.dirname(runFolder)]);
   const [session] = runs.all();
   assert.equal(session.view.state, "elsewhere");
-  await assert.rejects(session.resume(), { code: "run/elsewhere" });
+  const file = path.join(runFolder, "run.lock");
+  assert.deepEqual(session.view.holder, { pid: 1, host: "another-machine", here: false, file });
+  await assert.rejects(session.resume(), { code: "run/elsewhere", message: /process 1 on another-machine/ });
   assert.ok(!existsSync(path.join(runFolder, "log.txt")));
+
+  // What was shown is removed, and nothing that came after it.
+  const shown = (await readRemovableLock(runFolder)) as string;
+  writeFileSync(file, shown.replace('"n"', '"another"'));
+  assert.equal(await removeLock(runFolder, shown), false);
+  assert.ok(existsSync(file));
+  writeFileSync(file, shown);
+  assert.equal(await removeLock(runFolder, shown), true);
+  assert.deepEqual(readdirSync(runFolder).sort(), ["run.yaml"]);
+  await session.refresh();
+  assert.deepEqual([session.view.state, session.view.holder], ["interrupted", null]);
+  await session.resume();
+  await new Watcher(session).stepped();
+  t.after(() => killHard(session.view.pid as number));
+
+  // The lock of a core that is alive stays, whoever asks.
+  await assert.rejects(readRemovableLock(runFolder), { code: "run/live" });
+  await assert.rejects(removeLock(runFolder, readFileSync(file, "utf8")), { code: "run/live" });
+  assert.ok(existsSync(file) && !existsSync(`${file}.takeover`));
+});
+
+test("a lock is not removed while others are taking it, and a guard that somebody left is passed", async (t) => {
+  const runFolder = await newRun(temporaryFolder(t));
+  const [file, guard] = [path.join(runFolder, "run.lock"), path.join(runFolder, "run.lock.takeover")];
+  const text = JSON.stringify({ pid: 1, host: "another-machine", processStart: null, timeMs: 0, nonce: "n" });
+  writeFileSync(file, text);
+  writeFileSync(guard, "");
+  await assert.rejects(removeLock(runFolder, text), { code: "run/lock-busy" });
+  assert.ok(existsSync(file) && existsSync(guard));
+  utimesSync(guard, 0, 0);
+  assert.equal(await removeLock(runFolder, text), true);
+  assert.deepEqual(readdirSync(runFolder), ["run.yaml"]);
 });
 
 test("a run of the command line is busy elsewhere and can be watched as it goes on", async (t) => {

@@ -44,13 +44,14 @@ const attached = (state: CoreState): LinkState => ({
 });
 
 function viewOf(progress: RunProgress, facts: Partial<RunFacts> = {}) {
-  const usual = { runFolder: "/r", name: "r", trusted: true, silent: false, stopping: false, failure: null, logTail: [], elsewhere: false };
+  const usual = { runFolder: "/r", name: "r", trusted: true, silent: false, stopping: false, failure: null, logTail: [], holder: null };
   return runView({ ...usual, progress, link: { kind: "away" }, ...facts });
 }
 
 test("without a core the folder says how a run stands", () => {
   const steps = [started, step(1), step(2)];
   const failed: RunEventBody = { kind: "failed", code: "a/b", message: "m", action: "do" };
+  const holder = { pid: 7, host: "there", here: false, file: "/r/run.lock" };
   const state = (bodies: RunEventBody[], facts: Partial<RunFacts> = {}) => viewOf(progressOf(bodies), facts).state;
   assert.equal(state([]), "interrupted");
   assert.equal(state(steps), "interrupted");
@@ -58,8 +59,10 @@ test("without a core the folder says how a run stands", () => {
   assert.equal(state([...steps, failed]), "failed");
   assert.equal(state([...steps, failed, { kind: "resumed", fromStep: 0 }]), "interrupted");
   assert.equal(state([...steps, { kind: "done", run: "r", step: 2 }]), "finished");
-  assert.equal(state(steps, { elsewhere: true }), "elsewhere");
-  assert.equal(state([...steps, { kind: "done", run: "r", step: 2 }], { elsewhere: true }), "finished");
+  assert.equal(state(steps, { holder }), "elsewhere");
+  assert.equal(state([...steps, { kind: "done", run: "r", step: 2 }], { holder }), "finished");
+  assert.deepEqual(viewOf(progressOf(steps), { holder }).holder, holder);
+  assert.equal(viewOf(progressOf(steps), { holder, link: { kind: "refused", pid: 8 } }).holder, null);
   assert.equal(state(steps, { trusted: false }), "restricted");
   assert.equal(state([...steps, failed], { trusted: false }), "failed");
   assert.equal(state(steps, { failure: { code: "core/crashed", message: "", action: "", place: null } }), "failed");

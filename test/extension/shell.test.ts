@@ -56,6 +56,7 @@ test("context keys follow the run in front; without one any run counts, and what
     canKill: false,
     canUse: true,
     canRemove: false,
+    canUnlock: false,
   });
   assert.equal(contextOf(null, ["running", "finished"], true).canRemove, true);
   assert.equal(contextOf(null, ["running"], true).canResume, false);
@@ -83,6 +84,7 @@ test("every failure gets a button that leads on, and those of its kind", () => {
   assert.deepEqual(failureActions({ ...none, place: { file: "/a.jsonl", line: 3 } }, null)[0], "openAtLine");
   assert.deepEqual(failureActions({ code: "run/memory-too-small", place: null }, "failed"), ["lowerBatch", "resume", "showLog", "copyReport"]);
   assert.deepEqual(failureActions({ code: "trust/restricted", place: null }, null), ["manageTrust"]);
+  assert.deepEqual(failureActions({ code: "run/elsewhere", place: null }, null), ["removeLock", "showLog", "copyReport"]);
   const states: (RunState | null)[] = [null, ...runStates];
   fc.assert(fc.property(fc.string(), fc.constantFrom(...states), (code, state) => failureActions({ code, place: null }, state).length > 0));
 });

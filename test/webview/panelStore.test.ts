@@ -22,6 +22,7 @@ const run: RunView = {
   failure: null,
   logTail: [],
   pid: 1,
+  holder: null,
   machineBytes: 1e9,
 };
 const hydrate = (events: RunEvent[], more: Partial<Extract<ToPanel, { kind: "hydrate" }>> = {}): ToPanel => ({

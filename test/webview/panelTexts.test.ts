@@ -32,6 +32,7 @@ const run: RunView = {
   failure: null,
   logTail: [],
   pid: null,
+  holder: null,
   machineBytes: 1,
 };
 
@@ -70,6 +71,14 @@ test("what cannot help is not offered", () => {
       if (actions({ state }).includes(command)) assert.ok(abilitiesOf(state).includes(command), `${state} would refuse ${command}`);
   assert.deepEqual(actions({ state: "draft", runFolder: null }), ["start", "previewData", "openRunFile"]);
   assert.equal(actions({ state: "notResponding" })[0], "kill");
+  const holder = { pid: 41, host: "old-container", here: false, file: "/runs/a/run.lock" };
+  assert.ok(!actions({ state: "elsewhere" }).includes("removeLock"), "a core that lives is nobody's to unlock");
+  assert.equal(actions({ state: "elsewhere", holder })[0], "removeLock");
+  for (const here of [true, false]) {
+    const { sentence } = runStatus({ ...run, state: "elsewhere", holder: { ...holder, here } }, "");
+    assert.match(sentence, /\b41\b.* \/runs\/a\/run\.lock\./);
+    assert.equal(sentence.includes("old-container"), !here);
+  }
   assert.equal(actions({ state: "interrupted" })[0], "resume");
 });
 

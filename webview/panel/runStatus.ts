@@ -2,7 +2,7 @@
  * What the panel's header says of a run in each of its states: a label, one sentence, and what can be done next. No DOM.
  * The rule to keep: every state has all three, and a button that cannot help is not offered.
  */
-import type { PanelAction, RunState, RunView } from "../../src/protocol/panelProtocol.ts";
+import type { LockHolder, PanelAction, RunState, RunView } from "../../src/protocol/panelProtocol.ts";
 import { t } from "../strings.ts";
 
 /** How a state is told apart at a glance; each has a shape of its own, not only a colour. */
@@ -84,9 +84,9 @@ function statusOf(run: RunView, pauseReason: string): RunStatus {
     case "elsewhere":
       return status(
         t("Running elsewhere"),
-        t("Another machine or an unknown process holds this run; it can be looked at here, not commanded."),
+        holderSentence(run.holder),
         "neutral",
-        ["duplicate", "showLog"],
+        run.holder ? ["removeLock", "duplicate", "showLog"] : ["duplicate", "showLog"],
       );
     case "restricted":
       return status(
@@ -101,6 +101,19 @@ function statusOf(run: RunView, pauseReason: string): RunStatus {
 
 function status(label: string, sentence: string, tone: Tone, actions: PanelAction[], progress = true): RunStatus {
   return { label, sentence, tone, actions, progress };
+}
+
+/** Whose lock it is, as far as the lock itself says it. */
+function holderSentence(holder: LockHolder | null): string {
+  if (!holder) return t("The run's process does not let this window in; the run can be looked at here, not commanded.");
+  const { pid, host, here, file } = holder;
+  return here
+    ? t(
+        "Process {0} of this machine, which no window has started, holds this run by {1}. Stop it, or remove the lock if it is not the run's.",
+        pid,
+        file,
+      )
+    : t("Process {0} on {1} holds this run by {2}. Stop it there, or remove the lock if that machine is gone.", pid, host, file);
 }
 
 /** What helps against a failure comes first. */
@@ -151,6 +164,8 @@ export function actionText(action: PanelAction): string {
       return t("Manage Workspace Trust");
     case "installRuntime":
       return t("Install Runtime");
+    case "removeLock":
+      return t("Remove Lock…");
   }
 }
 

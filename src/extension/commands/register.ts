@@ -20,6 +20,7 @@ import { newRunCommand } from "./newRun.ts";
 import { planMemoryCommand } from "./planMemory.ts";
 import { runControl } from "./runControl.ts";
 import { runFolders } from "./runFolders.ts";
+import { runLockCommand } from "./runLock.ts";
 import type { Handlers, ShellParts } from "./shellParts.ts";
 import { targetOf } from "./targets.ts";
 import { tryModelCommand } from "./tryModel.ts";
@@ -31,6 +32,7 @@ export function commandHandlers(parts: ShellParts, refresh: () => Promise<void>)
     ...newRunCommand(parts),
     ...runControl(parts),
     ...runFolders(parts),
+    ...runLockCommand(parts),
     ...planMemoryCommand(parts),
     ...inspectCommands(parts),
     ...useModel(parts),
@@ -83,6 +85,7 @@ const commandOf: Record<PanelAction, CommandName | null> = {
   newRun: "newRun",
   manageTrust: null,
   installRuntime: "installRuntime",
+  removeLock: "removeLock",
 };
 
 /** Does what a button says, for the run or run file it stands beside. */

@@ -7,13 +7,14 @@ import { existsSync } from "node:fs";
 import path from "node:path";
 import * as vscode from "vscode";
 import { UserError } from "../../protocol/userError.ts";
-import { findLiveRun } from "../liveRuns.ts";
+import { findLiveRun, holderOf } from "../liveRuns.ts";
 import type { PanelTarget } from "../panel/panelParts.ts";
 import type { RunSession } from "../runs/runSession.ts";
 import { isLive } from "../views/runAbilities.ts";
 import { shortName } from "../views/runText.ts";
 import { runNameOf } from "./knownRuns.ts";
 import { lowerBatchEdits, withEdits } from "./runFileEdits.ts";
+import { heldElsewhere } from "./runLock.ts";
 import type { Handlers, ShellParts } from "./shellParts.ts";
 
 export function runFolders(
@@ -87,11 +88,12 @@ export function nameProblem(folder: string, name: string, ending = ""): string |
   return existsSync(path.join(folder, `${name}${ending}`)) ? vscode.l10n.t("{0} exists already. Choose another name.", `${name}${ending}`) : null;
 }
 
-/** Throws UserError `run/live` when a process works on a run, whatever the view said. */
+/** Throws UserError `run/live` when a process works on a run, whatever the view said, and `run/elsewhere` when its lock says that one may. */
 async function requireRest(session: RunSession): Promise<void> {
   const found = await findLiveRun(session.runFolder);
-  const busy = found.kind === "live" || found.kind === "elsewhere" || (found.kind === "unregistered" && found.alive);
-  if (!busy && !session.live && !isLive(session.view)) return;
+  const holder = holderOf(found, session.runFolder);
+  if (holder) throw heldElsewhere(holder);
+  if (found.kind !== "live" && !session.live && !isLive(session.view)) return;
   throw new UserError("run/live", vscode.l10n.t("A process works on {0}.", shortName(session.view)), vscode.l10n.t("Stop the run first."));
 }
 

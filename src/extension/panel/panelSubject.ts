@@ -73,6 +73,7 @@ export class DraftSubject implements PanelSubject {
       failure: null,
       logTail: [],
       pid: null,
+      holder: null,
       machineBytes: os.totalmem(),
     };
   }

@@ -11,10 +11,10 @@ import type { BlockPlace, Cell, CommandName, CoreParams } from "../../protocol/c
 import type { RunEvent } from "../../protocol/events.ts";
 import type { StepChoice } from "../../protocol/inspectorProtocol.ts";
 import type { LiveRunRecord } from "../../protocol/liveRun.ts";
-import type { HeatmapFrame, RunView } from "../../protocol/panelProtocol.ts";
+import type { HeatmapFrame, LockHolder, RunView } from "../../protocol/panelProtocol.ts";
 import type { ServiceResults } from "../../protocol/serviceProtocol.ts";
 import type { BlockValues } from "../coreClient.ts";
-import { findLiveRun } from "../liveRuns.ts";
+import { findLiveRun, holderOf } from "../liveRuns.ts";
 import { CoreLink } from "./coreLink.ts";
 import type { CrashBudget } from "./crashBudget.ts";
 import { restricted } from "./failures.ts";
@@ -54,7 +54,7 @@ export class RunSession {
   readonly #listeners = new Set<RunListener>();
   readonly #heatmaps = new HeatmapStore();
   #parts: { history: RunHistory; link: CoreLink } | null = null;
-  #elsewhere = false;
+  #holder: LockHolder | null = null;
   #frameWatchers = 0;
   #card: CardReport | null = null;
   /** Number of the newest event when a frame came last. */
@@ -85,7 +85,7 @@ export class RunSession {
       stopping: link.stopping,
       failure: link.failure,
       logTail: link.logTail,
-      elsewhere: this.#elsewhere,
+      holder: this.#holder,
     });
   }
 
@@ -118,7 +118,7 @@ export class RunSession {
   /** Tells of what comes from now on; what there is, the getters say. */
   listen(listener: RunListener): { dispose(): void } {
     this.#listeners.add(listener);
-    this.#lookTimer ??= setInterval(() => this.#elsewhere && void this.refresh(), elsewhereMs).unref();
+    this.#lookTimer ??= setInterval(() => this.#holder && void this.refresh(), elsewhereMs).unref();
     return {
       dispose: () => {
         if (this.#listeners.delete(listener) && this.#listeners.size === 0) this.#rest();
@@ -241,7 +241,10 @@ export class RunSession {
       link.failure = null;
       this.#onEvents(fresh);
     });
-    this.#elsewhere = found?.kind === "elsewhere" || (found?.kind === "unregistered" && found.alive);
+    const holder = found && holderOf(found, this.runFolder);
+    // What it was refused for is gone.
+    if (this.#holder && !holder) link.failure = null;
+    this.#holder = holder;
     if (found?.kind === "live") await link.attach(found.record);
     this.#showView();
   }
@@ -283,7 +286,7 @@ export class RunSession {
 
   #onLinkChange(): void {
     if (!this.live) this.#setCard(null);
-    if (this.#open().link.state.kind !== "away") this.#elsewhere = false;
+    if (this.#open().link.state.kind !== "away") this.#holder = null;
     else if (this.#frameWatchers > 0) this.#readStored();
     this.#showView();
   }

@@ -3,7 +3,7 @@
  * The rule to keep: the folder decides how a run ended, a live core what it does now, and a lock in the folder at most that it is busy.
  */
 import os from "node:os";
-import type { Failure, RunState, RunView } from "../../protocol/panelProtocol.ts";
+import type { Failure, LockHolder, RunState, RunView } from "../../protocol/panelProtocol.ts";
 import type { LinkState } from "./linkState.ts";
 import type { RunProgress } from "./runProgress.ts";
 
@@ -21,7 +21,7 @@ export interface RunFacts {
   failure: Failure | null;
   logTail: readonly string[];
   /** Its lock names another machine, or a process that no register knows. */
-  elsewhere: boolean;
+  holder: LockHolder | null;
 }
 
 /** Asked once: it is a call to the system, and a view is made several times a second. */
@@ -44,11 +44,12 @@ export function runView(facts: RunFacts): RunView {
     failure: state === "finished" ? null : (facts.failure ?? (state === "failed" ? progress.failure : null)),
     logTail: [...logTail],
     pid: pidOf(link),
+    holder: state === "elsewhere" && link.kind !== "refused" ? facts.holder : null,
     machineBytes,
   };
 }
 
-function stateOf({ trusted, progress, link, silent, stopping, failure, elsewhere }: RunFacts): RunState {
+function stateOf({ trusted, progress, link, silent, stopping, failure, holder }: RunFacts): RunState {
   if (silent) return "notResponding";
   if (link.kind === "attached" && link.status.state !== "ended") return link.status.state;
   if (stopping) return "stopping";
@@ -56,7 +57,7 @@ function stateOf({ trusted, progress, link, silent, stopping, failure, elsewhere
   if (link.kind === "starting") return "starting";
   if (link.kind === "refused") return "elsewhere";
   if (progress.outcome === "finished") return "finished";
-  if (elsewhere) return "elsewhere";
+  if (holder) return "elsewhere";
   if (failure) return "failed";
   if (progress.outcome) return progress.outcome;
   return trusted ? "interrupted" : "restricted";

@@ -19,7 +19,7 @@ const byState: Record<RunState, readonly Ability[]> = {
   failed: ["resume", "use", "remove"],
   finished: ["use", "remove"],
   notResponding: ["kill"],
-  elsewhere: [],
+  elsewhere: ["unlock"],
   restricted: [],
 };
 

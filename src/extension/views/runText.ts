@@ -1,6 +1,6 @@
 /** What the screen says of a run in a few words: states, progress, loss. Used by the Runs view, the status bar and quick picks. */
 import * as vscode from "vscode";
-import type { RunState, RunView } from "../../protocol/panelProtocol.ts";
+import type { LockHolder, RunState, RunView } from "../../protocol/panelProtocol.ts";
 import { formatBytes } from "../commands/format.ts";
 
 /** A run's name without the time that its folder's name begins with; that is in {@link startedText}. */
@@ -52,10 +52,17 @@ export function stateHelp(state: RunState): string {
     failed: vscode.l10n.t("It ended with an error. Its panel shows the reason and what to do."),
     finished: vscode.l10n.t("It is done. Try the model, or merge and export it."),
     notResponding: vscode.l10n.t("Its process has not answered for 10 seconds. Wait, or kill it and resume from its last checkpoint."),
-    elsewhere: vscode.l10n.t("Another machine or another program works on it. Stop it there."),
+    elsewhere: vscode.l10n.t("Another machine or another program works on it. Stop it there, or remove its lock if that one is gone."),
     restricted: vscode.l10n.t("The workspace is not trusted: the run can be inspected, not started."),
   };
   return texts[state];
+}
+
+/** Who holds a run, as its lock says it. */
+export function holderText({ pid, host, here, file }: LockHolder): string {
+  return here
+    ? vscode.l10n.t("Process {0} of this machine, which no window has started, holds the run by {1}.", pid, file)
+    : vscode.l10n.t("Process {0} on {1} holds the run by {2}.", pid, host, file);
 }
 
 const icons: Record<RunState, string> = {

@@ -13,7 +13,7 @@ import { commandId } from "../contributions.ts";
 import type { PanelTarget } from "../panel/panelParts.ts";
 import type { RunSession } from "../runs/runSession.ts";
 import { abilitiesOf, isLive } from "./runAbilities.ts";
-import { progressText, runDescription, shortName, stateHelp, stateIcon, stateText } from "./runText.ts";
+import { holderText, progressText, runDescription, shortName, stateHelp, stateIcon, stateText } from "./runText.ts";
 
 const redrawMs = 400;
 /** Takes no arguments: VS Code forgets those of a row while it redraws it, and a click in that moment would open nothing. */
@@ -192,6 +192,7 @@ function draftItem(runFile: vscode.Uri): RunItem {
 /** Plain text: names come from folders, and nothing of them is to be read as Markdown. */
 function tooltip({ view, runFolder }: RunSession): string {
   const lines = [`${view.name}: ${stateText(view.state)}`, progressText(view), stateHelp(view.state)];
+  if (view.holder) lines.push(holderText(view.holder));
   if (view.failure) lines.push(`${view.failure.message} ${view.failure.action}`);
   return [...lines.filter((line) => line !== ""), path.normalize(runFolder)].join("\n");
 }

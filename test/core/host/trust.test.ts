@@ -53,7 +53,7 @@ test("a forged run.lock leads to no socket and no signal", { skip }, async (t) =
 test("the lock of another machine says that the run is elsewhere", { skip }, async (t) => {
   const runFolder = await newRun(temporaryFolder(t));
   writeFileSync(path.join(runFolder, "run.lock"), JSON.stringify({ pid: 1, host: "another-machine", processStart: null, timeMs: 0, nonce: "n" }));
-  assert.deepEqual(await findLiveRun(runFolder), { kind: "elsewhere", host: "another-machine" });
+  assert.deepEqual(await findLiveRun(runFolder), { kind: "elsewhere", host: "another-machine", pid: 1 });
   await assert.rejects(startCore({ ...program, runFolder, resume: false }), { code: "run/elsewhere" });
 });
 
