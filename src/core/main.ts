@@ -10,6 +10,7 @@ import { randomUUID } from "node:crypto";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { parseRunFile, stringifyRunConfig } from "../protocol/runConfig.ts";
+import { runNameOf } from "../protocol/runName.ts";
 import { UserError } from "../protocol/userError.ts";
 import { readEvents } from "./files/eventLog.ts";
 import { createRunFolder, requireRunFolder, runFiles } from "./files/runFolder.ts";
@@ -55,8 +56,7 @@ async function create(runFile: string): Promise<number> {
   const config = parseRunFile(await readText(runFile), runFile);
   const { base } = await checkRun(config);
   await base.close();
-  const name = path.basename(runFile).replace(/(\.sparse-tuner)?\.ya?ml$/, "");
-  const runFolder = await createRunFolder(config.output, name, stringifyRunConfig(config));
+  const runFolder = await createRunFolder(config.output, runNameOf(runFile), stringifyRunConfig(config));
   process.stdout.write(`${JSON.stringify({ runFolder })}\n`);
   return 0;
 }

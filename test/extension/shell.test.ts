@@ -215,9 +215,9 @@ test("the Hugging Face cache is where its own tools say, and its models are the 
 test("a name that is taken, or would leave its folder, is refused", () => {
   const folder = folderWith({ "taken.sparse-tuner.yaml": "" });
   try {
-    assert.equal(nameProblem(folder, "my run #2"), null);
+    for (const name of ["my run #2", "训练 2", "हिन्दी", "训".repeat(66)]) assert.equal(nameProblem(folder, name), null, name);
     assert.match(nameProblem(folder, "taken", ".sparse-tuner.yaml") ?? "", /exists already/);
-    for (const name of ["", ".", "..", "a/b", "a\\b", "../a", ".hidden", "a\nb", "a.", "a ", "x".repeat(101)])
+    for (const name of ["", ".", "..", "a/b", "a\\b", "../a", ".hidden", "a\nb", "a.", "a ", "x".repeat(201), "训".repeat(67)])
       assert.ok(nameProblem(folder, name), JSON.stringify(name));
   } finally {
     rmSync(folder, { recursive: true });

@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { parseRunFile, stringifyRunConfig } from "../../protocol/runConfig.ts";
+import { runNameOf } from "../../protocol/runName.ts";
 import { parseSelection, type Selection } from "../../protocol/selection.ts";
 import { sizeOf } from "../devices/device.ts";
 import { readEvents } from "../files/eventLog.ts";
@@ -21,8 +22,7 @@ import { listenForStop } from "./stopSignal.ts";
 export async function train({ runFile, json }: TrainOptions): Promise<number> {
   const config = parseRunFile(await readText(runFile), runFile);
   const checked = await checkRun(config);
-  const name = path.basename(runFile).replace(/(\.sparse-tuner)?\.ya?ml$/, "");
-  const folder = await createRunFolder(config.output, name, stringifyRunConfig(config));
+  const folder = await createRunFolder(config.output, runNameOf(runFile), stringifyRunConfig(config));
   return runInForeground(checked, folder, { json, resume: null });
 }
 

@@ -5,6 +5,7 @@
  */
 import { appendFile, mkdir, open, readdir, rm, stat } from "node:fs/promises";
 import path from "node:path";
+import { safeName } from "../../protocol/runName.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { replaceFile, syncFolder, temporaryPrefix, writeError } from "./durableFile.ts";
 
@@ -20,17 +21,6 @@ export const runFiles = {
   delta: "smt.safetensors",
   adapter: "adapter",
 } as const;
-
-/** A run's name made safe for a folder: letters, digits, dots and dashes, at most 40 characters, `run` when nothing is left. */
-export function safeName(name: string): string {
-  const plain = name.normalize("NFKD").replace(/\p{M}/gu, "");
-  const safe = plain
-    .replace(/[^A-Za-z0-9._-]+/g, "-")
-    .replace(/^[.-]+/, "")
-    .slice(0, 40)
-    .replace(/[.-]+$/, "");
-  return safe || "run";
-}
 
 /** `yyyymmdd-hhmmss-<name>` in local time. */
 export function runId(name: string, now: Date): string {

@@ -8,6 +8,7 @@ import path from "node:path";
 import * as vscode from "vscode";
 import type { RunState } from "../../protocol/panelProtocol.ts";
 import { checkRunFile } from "../../protocol/runConfig.ts";
+import { nameInFolder, runNameOf, safeName } from "../../protocol/runName.ts";
 import { runFileEndings } from "../contributions.ts";
 import { liveComparisons, liveRuns } from "../liveRuns.ts";
 import type { TrainingPanels } from "../panel/trainingPanels.ts";
@@ -132,11 +133,11 @@ export class KnownRuns {
 
   /** Run files that no run folder was made from, as far as names tell. The demo's has a command of its own. */
   drafts(): vscode.Uri[] {
-    const key = (output: string, name: string) => `${output}\0${plainName(name)}`;
-    const started = new Set(this.#runs.all().map(({ runFolder }) => key(path.dirname(runFolder), path.basename(runFolder))));
+    const key = (output: string, name: string) => `${output}\0${name}`;
+    const started = new Set(this.#runs.all().map(({ runFolder }) => key(path.dirname(runFolder), nameInFolder(path.basename(runFolder)))));
     const demo = path.join(this.#storage, "demo", "demo.sparse-tuner.yaml");
     const files = (this.#found?.runFiles ?? []).filter((file) => file !== demo);
-    return files.filter((file) => !started.has(key(this.#outputs.get(file) ?? "", runNameOf(file)))).map((file) => vscode.Uri.file(file));
+    return files.filter((file) => !started.has(key(this.#outputs.get(file) ?? "", safeName(runNameOf(file))))).map((file) => vscode.Uri.file(file));
   }
 
   /** State of the run or draft whose panel is in front. */
@@ -159,21 +160,6 @@ function isBelow(file: string, folder: string): boolean {
 
 export function isRunFile(file: string): boolean {
   return runFileEndings.some((ending) => file.endsWith(ending));
-}
-
-/** `tune` for `…/tune.sparse-tuner.yaml`, as the core names runs. */
-export function runNameOf(file: string): string {
-  return path.basename(file).replace(/(\.sparse-tuner)?\.ya?ml$/, "");
-}
-
-/** What is left of a run file's or run folder's name to compare them by: folders have a time in front, and names in them are shortened and cleaned. */
-export function plainName(name: string): string {
-  return name
-    .replace(/^\d{8}-\d{6}-(?=.)/, "")
-    .normalize("NFKD")
-    .replace(/[^A-Za-z0-9]/g, "")
-    .slice(0, 30)
-    .toLowerCase();
 }
 
 async function outputOf(file: string): Promise<string> {

@@ -5,9 +5,9 @@
 import path from "node:path";
 import * as vscode from "vscode";
 import { type MemoryClass, memoryClasses } from "../../protocol/memory.ts";
+import { runNameOf } from "../../protocol/runName.ts";
 import type { ServiceResults } from "../../protocol/serviceProtocol.ts";
 import { formatBytes, formatCount, formatPercent } from "./format.ts";
-import { runNameOf } from "./knownRuns.ts";
 import type { Handlers, ShellParts } from "./shellParts.ts";
 import { table } from "./textTable.ts";
 

@@ -6,16 +6,19 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import * as vscode from "vscode";
+import { runNameOf } from "../../protocol/runName.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { findLiveRun, holderOf } from "../liveRuns.ts";
 import type { PanelTarget } from "../panel/panelParts.ts";
 import type { RunSession } from "../runs/runSession.ts";
 import { isLive } from "../views/runAbilities.ts";
 import { shortName } from "../views/runText.ts";
-import { runNameOf } from "./knownRuns.ts";
 import { lowerBatchEdits, withEdits } from "./runFileEdits.ts";
 import { heldElsewhere } from "./runLock.ts";
 import type { Handlers, ShellParts } from "./shellParts.ts";
+
+/** File systems take 255 bytes; the rest is for endings and numbers. A Chinese character takes 3. */
+const longestNameBytes = 200;
 
 export function runFolders(
   parts: ShellParts,
@@ -83,8 +86,9 @@ async function rename(parts: ShellParts, argument: unknown): Promise<void> {
 
 /** Why a name cannot be a folder or a file beside others; null when it can. */
 export function nameProblem(folder: string, name: string, ending = ""): string | null {
-  if (!/^[\p{L}\p{N}_][\p{L}\p{N} ._#+-]{0,99}$/u.test(name) || /[. ]$/.test(name))
+  if (!/^[\p{L}\p{N}_][\p{L}\p{M}\p{N} ._#+-]*$/u.test(name) || /[. ]$/.test(name))
     return vscode.l10n.t("Use letters, digits, spaces and . _ # + -, beginning with a letter or digit.");
+  if (Buffer.byteLength(name) > longestNameBytes) return vscode.l10n.t("The name is too long; shorten it.");
   return existsSync(path.join(folder, `${name}${ending}`)) ? vscode.l10n.t("{0} exists already. Choose another name.", `${name}${ending}`) : null;
 }
 

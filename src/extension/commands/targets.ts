@@ -5,6 +5,7 @@
 import { existsSync, statSync } from "node:fs";
 import path from "node:path";
 import * as vscode from "vscode";
+import { nameInFolder, runNameOf, safeName } from "../../protocol/runName.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { type Ability, commandId } from "../contributions.ts";
 import type { PanelTarget } from "../panel/panelParts.ts";
@@ -13,7 +14,7 @@ import type { RunSession } from "../runs/runSession.ts";
 import type { RunSessions } from "../runs/runSessions.ts";
 import { abilitiesOf } from "../views/runAbilities.ts";
 import { runDescription, shortName } from "../views/runText.ts";
-import { isRunFile, type KnownRuns, plainName, runNameOf } from "./knownRuns.ts";
+import { isRunFile, type KnownRuns } from "./knownRuns.ts";
 
 export interface TargetParts {
   runs: RunSessions;
@@ -114,7 +115,7 @@ function asTarget(session: RunSession | null): PanelTarget | null {
 
 /** Whether a run was started from a run file, as far as names tell. */
 function isRunOf(session: RunSession, runFile: vscode.Uri): boolean {
-  return plainName(path.basename(session.runFolder)) === plainName(runNameOf(runFile.fsPath));
+  return nameInFolder(path.basename(session.runFolder)) === safeName(runNameOf(runFile.fsPath));
 }
 
 interface RunPick extends vscode.QuickPickItem {

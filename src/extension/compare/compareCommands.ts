@@ -6,9 +6,9 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import * as vscode from "vscode";
+import { runNameOf } from "../../protocol/runName.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { offerRuntime } from "../commands/installRuntime.ts";
-import { runNameOf } from "../commands/knownRuns.ts";
 import type { Handlers, ShellParts } from "../commands/shellParts.ts";
 import { targetOf } from "../commands/targets.ts";
 import { requireTrust } from "../commands/trust.ts";

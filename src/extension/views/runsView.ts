@@ -5,7 +5,7 @@
  */
 import path from "node:path";
 import * as vscode from "vscode";
-import { runNameOf } from "../commands/knownRuns.ts";
+import { runNameOf } from "../../protocol/runName.ts";
 import type { ShellParts } from "../commands/shellParts.ts";
 import type { ComparisonView } from "../compare/comparisons.ts";
 import { comparisonDescription, comparisonHelp } from "../compare/comparisonText.ts";

@@ -6,7 +6,7 @@ import os from "node:os";
 import path from "node:path";
 import test from "node:test";
 import { EventLog, readEvents } from "../../../src/core/files/eventLog.ts";
-import { createRunFolder, isRunFolder, log, requireRunFolder, runId, safeName } from "../../../src/core/files/runFolder.ts";
+import { createRunFolder, isRunFolder, log, requireRunFolder, runId } from "../../../src/core/files/runFolder.ts";
 import { lockHolder, lockRun } from "../../../src/core/files/runLock.ts";
 import type { RunEventBody } from "../../../src/protocol/events.ts";
 import { UserError } from "../../../src/protocol/userError.ts";
@@ -42,21 +42,13 @@ test("a place that cannot be written is named", async (t) => {
 });
 
 test("names from outside become plain folder names", (t) => {
-  assert.deepEqual(["Ünïcode Name", "../../etc/passwd", "..", "", "a/b\\c:d*e", ".hidden", "x".repeat(99), "con\0trol\n", "日本"].map(safeName), [
-    "Unicode-Name",
-    "etc-passwd",
-    "run",
-    "run",
-    "a-b-c-d-e",
-    "hidden",
-    "x".repeat(40),
-    "con-trol",
-    "run",
-  ]);
   const suite = sharedData("naughty-strings");
   if (!suite) return t.diagnostic("not run: no shared data: naughty strings as run names");
-  for (const name of JSON.parse(readFileSync(path.join(suite, "blns.json"), "utf8")))
-    assert.match(runId(name, new Date()), /^\d{8}-\d{6}-[A-Za-z0-9_][A-Za-z0-9._-]{0,39}$/);
+  for (const name of JSON.parse(readFileSync(path.join(suite, "blns.json"), "utf8"))) {
+    const id = runId(name, new Date());
+    assert.match(id, /^\d{8}-\d{6}-[\p{L}\p{N}_][\p{L}\p{M}\p{N}._-]*$/u);
+    assert.ok(Buffer.byteLength(id) <= 176, id);
+  }
 });
 
 test("a lock is given to one, refused to others while that one lives, and given back", async (t) => {
