@@ -227,7 +227,8 @@ export const serviceResultSchemas = {
   evaluate: Type.Object({ loss: Type.Number(), perplexity: Type.Number(), tokens: count, rows: count, notes: Type.Array(Type.String()) }),
   evaluateTasks: Type.Object({ results: Type.Array(taskResultSchema), notes: Type.Array(Type.String()) }),
   generate: Type.Object({ text: Type.String(), ids: Type.Array(count), notes: Type.Array(Type.String()) }),
-  export: Type.Object({ folder: Type.String(), notes: Type.Array(Type.String()) }),
+  /** `relativeError`: of a `peft` adapter of an SMT run, ‖change − product‖ / ‖change‖; null for everything else. */
+  export: Type.Object({ folder: Type.String(), notes: Type.Array(Type.String()), relativeError: Type.Union([Type.Number(), Type.Null()]) }),
   prune: pruningReportSchema,
   doctor: Type.Object({
     healthy: Type.Boolean(),

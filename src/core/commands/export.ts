@@ -30,8 +30,8 @@ import { printNotes } from "./notes.ts";
 import type { DeltaOptions, ExportDType, ExportFormat, ExportOptions } from "./options.ts";
 import { programName, shownPath } from "./programName.ts";
 
-/** Sentences about what was written, beside where. */
-type Report = { lines: string[]; notes: string[] };
+/** Sentences about what was written, beside where; how far the product is from the change where trained blocks became low-rank matrices. */
+type Report = { lines: string[]; notes: string[]; relativeError?: number };
 
 const nothingToSay: Report = { lines: [], notes: [] };
 
@@ -172,7 +172,8 @@ async function exportDeltaAsPeft(source: ModelSource, rank: number, to: string, 
       const { matrices, relative } = await writeDeltaAsPeft(device, base, delta, rank, to, path.basename(base.path), signal);
       const width = Math.max(...matrices.map(({ name }) => name.length));
       const lines = matrices.map((matrix) => `${matrix.name.padEnd(width)}  relative error ${formatError(matrix.relative)}`);
-      return { lines: [...lines, `${"in all".padEnd(width)}  relative error ${formatError(relative)} at rank ${rank}`], notes: reasons };
+      const all = `${"in all".padEnd(width)}  relative error ${formatError(relative)} at rank ${rank}`;
+      return { lines: [...lines, all], notes: reasons, relativeError: relative };
     } finally {
       device.close();
       await delta.close();

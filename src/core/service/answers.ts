@@ -139,8 +139,8 @@ export const answers: Answers = {
   },
 
   async export(request, { signal }) {
-    const { notes } = await exportResult(request, signal);
-    return { folder: path.resolve(request.to), notes };
+    const { notes, relativeError } = await exportResult(request, signal);
+    return { folder: path.resolve(request.to), notes, relativeError: relativeError ?? null };
   },
 
   prune({ stream, sequenceLength, grouping, ...request }, { pruning, signal }) {

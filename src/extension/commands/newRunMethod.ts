@@ -123,7 +123,8 @@ export async function askSize(state: NewRun, place: Place): Promise<Answer<true>
   }
 }
 
-async function askCount(place: Place, prompt: string, usual: number): Promise<Answer<number>> {
+/** A whole number from 1 to 65536. */
+export async function askCount(place: Place, prompt: string, usual: number): Promise<Answer<number>> {
   const entered = await inputStep({
     ...place,
     prompt,

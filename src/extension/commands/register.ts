@@ -12,6 +12,7 @@ import type { PanelTarget } from "../panel/panelParts.ts";
 import { pruneCommands } from "../prune/pruneModel.ts";
 import { demoCommand } from "./demo.ts";
 import { doctorCommand } from "./doctor.ts";
+import { exportModel } from "./exportModel.ts";
 import { inspectCommands } from "./inspect.ts";
 import { installRuntimeCommand } from "./installRuntime.ts";
 import { installTensorflowCommand } from "./installTensorflow.ts";
@@ -36,6 +37,7 @@ export function commandHandlers(parts: ShellParts, refresh: () => Promise<void>)
     ...planMemoryCommand(parts),
     ...inspectCommands(parts),
     ...useModel(parts),
+    ...exportModel(parts),
     ...tryModelCommand(parts),
     ...pruneCommands(parts),
     ...compareCommands(parts),

@@ -1,8 +1,7 @@
 /**
- * What is done with a model once it is there: Evaluate, and Merge and Export. Both are long, show that they run, and can be cancelled.
- * The rule to keep: an export goes into a folder that is new or empty; another one is asked for otherwise.
+ * Evaluate: the loss of a run's model on rows of data, or its accuracy on test sets. It is long, shows that it runs, and can be cancelled.
+ * The rule to keep: a figure is shown with what it was measured on.
  */
-import { readdir } from "node:fs/promises";
 import path from "node:path";
 import * as vscode from "vscode";
 import type { TaskResult } from "../../protocol/evaluationTasks.ts";
@@ -16,8 +15,8 @@ import { formatCount } from "./format.ts";
 import { type Answer, askAll, back, pickStep, type Step } from "./multiStep.ts";
 import type { Handlers, ShellParts } from "./shellParts.ts";
 
-export function useModel(parts: ShellParts): Handlers<"evaluate" | "mergeAndExport"> {
-  return { evaluate: (argument) => evaluate(parts, argument), mergeAndExport: (argument) => mergeAndExport(parts, argument) };
+export function useModel(parts: ShellParts): Handlers<"evaluate"> {
+  return { evaluate: (argument) => evaluate(parts, argument) };
 }
 
 /** A run's resolved configuration. */
@@ -110,129 +109,3 @@ const rowsStep: Step<EvaluateAnswers> = {
     return true;
   },
 };
-
-interface ExportAnswers {
-  format: "merged" | "delta";
-  /** Null for as the base. */
-  dtype: "f32" | "bf16" | null;
-  to: string;
-}
-
-async function mergeAndExport(parts: ShellParts, argument: unknown): Promise<string | null> {
-  const title = vscode.l10n.t("Merge and Export");
-  const session = await parts.targets.run(argument, title, "use");
-  if (!session) return null;
-  const state: ExportAnswers = { format: "merged", dtype: null, to: "" };
-  if (!(await askAll(title, [formatStep, dtypeStep, targetStep(session)], state))) return null;
-  const { dtype, ...asked } = state;
-  const request = { runFolder: session.runFolder, ...asked, ...(dtype && asked.format === "merged" ? { dtype } : {}) };
-  const { folder, notes } = await cancellable(vscode.l10n.t("Exporting {0}", shortName(session.view)), (signal) =>
-    parts.service.request("export", request, { signal }),
-  );
-  const copy = vscode.l10n.t("Copy Path");
-  for (const note of notes) parts.log.warn(note);
-  void vscode.window.showInformationMessage([vscode.l10n.t("Exported to {0}.", folder), ...notes].join(" "), copy).then((chosen) => {
-    if (chosen) void vscode.env.clipboard.writeText(folder);
-  });
-  return folder;
-}
-
-const formatStep: Step<ExportAnswers> = {
-  ask: async (state, place) => {
-    const items = [
-      {
-        label: vscode.l10n.t("Merged model"),
-        format: "merged" as const,
-        detail: vscode.l10n.t("A complete Hugging Face folder that other tools load as it is; as large as the base model."),
-      },
-      {
-        label: vscode.l10n.t("Delta"),
-        format: "delta" as const,
-        detail: vscode.l10n.t("Only the trained blocks; small. It can be applied to the base model and taken out again byte for byte."),
-      },
-    ];
-    const picked = await pickStep({
-      ...place,
-      placeholder: vscode.l10n.t("Choose what is written"),
-      items,
-      active: ({ format }) => format === state.format,
-    });
-    if (picked === undefined || picked === back) return picked;
-    state.format = picked.format;
-    return true;
-  },
-};
-
-const dtypeStep: Step<ExportAnswers> = {
-  applies: ({ format }) => format === "merged",
-  ask: async (state, place) => {
-    const items = [
-      { label: vscode.l10n.t("As the base"), dtype: null, description: vscode.l10n.t("rounding to 16 bits may take small changes back") },
-      { label: vscode.l10n.t("32 bits (F32)"), dtype: "f32" as const, description: vscode.l10n.t("all that was learned; twice as large as 16 bits") },
-      { label: vscode.l10n.t("16 bits (BF16)"), dtype: "bf16" as const, description: vscode.l10n.t("also where the base has more") },
-    ];
-    const picked = await pickStep({
-      ...place,
-      placeholder: vscode.l10n.t("Choose how the weights are stored"),
-      items,
-      active: ({ dtype }) => dtype === state.dtype,
-    });
-    if (picked === undefined || picked === back) return picked;
-    state.dtype = picked.dtype;
-    return true;
-  },
-};
-
-function targetStep(session: RunSession): Step<ExportAnswers> {
-  return {
-    ask: async (state, place): Promise<Answer<true>> => {
-      const proposed = await freeFolder(session, state.format);
-      for (;;) {
-        const items = [
-          { label: `$(new-folder) ${path.basename(proposed)}`, description: path.dirname(proposed), folder: proposed },
-          { label: `$(folder-opened) ${vscode.l10n.t("Browse…")}`, description: vscode.l10n.t("an empty folder"), folder: "" },
-        ];
-        const picked = await pickStep({ ...place, placeholder: vscode.l10n.t("Choose the folder to write into"), items });
-        if (picked === undefined || picked === back) return picked;
-        const chosen = picked.folder || (await askFolder(path.dirname(proposed)));
-        if (!chosen) continue;
-        if (await isEmpty(chosen)) {
-          state.to = chosen;
-          return true;
-        }
-        const again = vscode.l10n.t("Choose Another Folder");
-        const message = vscode.l10n.t("{0} is not empty. Nothing is written into a folder that holds something.", chosen);
-        if ((await vscode.window.showWarningMessage(message, { modal: true }, again)) !== again) return undefined;
-      }
-    },
-  };
-}
-
-/** Asks for a folder to write into. */
-export async function askFolder(start: string): Promise<string | undefined> {
-  const title = vscode.l10n.t("Choose an empty folder");
-  const options = { canSelectFolders: true, canSelectFiles: false, title, defaultUri: vscode.Uri.file(start) };
-  return (await vscode.window.showOpenDialog(options))?.[0].fsPath;
-}
-
-/** Whether a folder can be written into without touching anything: it is not there, or holds nothing. */
-export async function isEmpty(folder: string): Promise<boolean> {
-  try {
-    return (await readdir(folder)).length === 0;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return true;
-    if ((error as NodeJS.ErrnoException).code === "ENOTDIR") return false;
-    throw error;
-  }
-}
-
-/** A folder that is not there yet, in the workspace or beside the run's `.sparse-tuner`. */
-async function freeFolder({ runFolder, view }: RunSession, format: string): Promise<string> {
-  const parts = runFolder.split(path.sep);
-  const at = parts.lastIndexOf(".sparse-tuner");
-  const parent = at > 0 ? parts.slice(0, at).join(path.sep) : path.dirname(runFolder);
-  for (let number = 1; ; number++) {
-    const folder = path.join(parent, `${shortName(view)}-${format}${number === 1 ? "" : `-${number}`}`);
-    if (await isEmpty(folder)) return folder;
-  }
-}

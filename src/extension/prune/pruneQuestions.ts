@@ -5,11 +5,11 @@
 import path from "node:path";
 import * as vscode from "vscode";
 import type { PruningGrouping, PruningMethod } from "../../protocol/pruning.ts";
+import { askFolder, isEmpty } from "../commands/exportModel.ts";
 import { modelPlaces } from "../commands/modelPlaces.ts";
 import { type Answer, askAll, back, inputStep, type Place, pickStep, type Step } from "../commands/multiStep.ts";
 import { askDataFile, askModelFolder, type PathPick, settle } from "../commands/pathQuestions.ts";
 import type { ShellParts } from "../commands/shellParts.ts";
-import { askFolder, isEmpty } from "../commands/useModel.ts";
 import { patternName } from "./pruneNames.ts";
 
 export interface PruneAnswers {

@@ -216,7 +216,7 @@ test("evaluation, generated text and exports are those of the command line; a ca
   assert.ok(piecesOf(12) > 100 && piecesOf(13) < piecesOf(12) / 2, `${piecesOf(13)} of ${piecesOf(12)} pieces`);
 
   const to = path.join(home, "merged");
-  assert.deepEqual(await answer(service, "export", { runFolder: folder, format: "merged", to }), { folder: to, notes: [] });
+  assert.deepEqual(await answer(service, "export", { runFolder: folder, format: "merged", to }), { folder: to, notes: [], relativeError: null });
   assert.equal(sparseTuner(home, "export", folder, "--format", "merged", "--to", "printed").status, 0);
   const weights = (name: string) => readFileSync(path.join(home, name, "model.safetensors"));
   assert.deepEqual(weights("merged"), weights("printed"));
