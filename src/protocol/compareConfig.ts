@@ -7,6 +7,7 @@ import path from "node:path";
 import { Value } from "typebox/value";
 import { stringify } from "yaml";
 import { type CompareConfig, compareSchema, type LabelledMethod, type VariedTrain } from "./compareSchema.ts";
+import { words } from "./problemWords.ts";
 import { exclusions, fillDependentDefaults, isSelectionFile, withAbsolutePaths } from "./runConfig.ts";
 import type { MethodConfig, RunConfig } from "./runSchema.ts";
 import { type Problem, schemaProblems, withDefaults } from "./schemaProblems.ts";
@@ -34,7 +35,7 @@ export function parseCompareFile(text: string, file: string): CompareConfig {
 
 /** As {@link parseCompareFile}, for editors: problems instead of an exception. */
 export function checkCompareFile(text: string, file: string): CheckedFile<CompareConfig> {
-  const { config, problems } = readYamlFile(text, "comparison", checkValue);
+  const { config, problems } = readYamlFile(text, checkValue);
   return { config: config && inFolder(config, path.dirname(path.resolve(file))), problems };
 }
 
@@ -71,7 +72,7 @@ export function methodOf({ label: _label, ...method }: LabelledMethod): MethodCo
 
 function checkValue(value: unknown): { config: CompareConfig | null; problems: Problem[] } {
   if (typeof value !== "object" || value === null || Array.isArray(value))
-    return { config: null, problems: [{ path: [], message: "must be a mapping with at least the keys model, data and methods" }] };
+    return { config: null, problems: [{ path: [], words: words("mappingWithKeys", "model, data", "methods") }] };
   const config = withDefaults(compareSchema, value) as CompareConfig;
   const problems = [...schemaProblems(compareSchema, config).map(ofVariedKey), ...contradictions(config)];
   if (problems.length > 0) return { config: null, problems };
@@ -84,9 +85,9 @@ function checkValue(value: unknown): { config: CompareConfig | null; problems: P
 /** Keys of a run file that a comparison varies are known, and stand elsewhere. */
 function ofVariedKey(problem: Problem): Problem {
   const key = problem.path.join(".");
-  if (key === "train.learningRate") return { ...problem, message: "is what a comparison searches: give learningRates", guess: undefined };
-  if (key === "train.seed") return { ...problem, message: "is what a comparison varies: give seeds", guess: undefined };
-  if (key === "method") return { ...problem, message: "is a run file's key: list what is compared under methods", guess: "methods" };
+  if (key === "train.learningRate") return { ...problem, words: words("searchedKey", "learningRates"), guess: undefined };
+  if (key === "train.seed") return { ...problem, words: words("variedKey", "seeds"), guess: undefined };
+  if (key === "method") return { ...problem, words: words("runFileKey", "methods"), guess: "methods" };
   return problem;
 }
 
@@ -97,10 +98,9 @@ function contradictions(config: Partial<CompareConfig>): Problem[] {
   const lowest = rates.length > 0 ? Math.min(...rates) : undefined;
   const train = { ...config.train, learningRate: lowest } as RunConfig["train"];
   const problems = exclusions({ train }).map((problem) =>
-    problem.path.at(-1) === "minLearningRate" ? { ...problem, message: `must not be above the lowest of learningRates (${lowest})` } : problem,
+    problem.path.at(-1) === "minLearningRate" ? { ...problem, words: words("notAboveLowest", "learningRates", lowest ?? "") } : problem,
   );
-  if (config.criterion === "accuracy" && (config.task ?? null) === null)
-    problems.push({ path: ["criterion"], message: "must be loss where there is no task to be accurate in" });
+  if (config.criterion === "accuracy" && (config.task ?? null) === null) problems.push({ path: ["criterion"], words: words("needsTask") });
   const first = new Map<string, number>();
   for (const [index, method] of methods.entries()) {
     if (typeof method !== "object" || method === null) continue;
@@ -109,14 +109,14 @@ function contradictions(config: Partial<CompareConfig>): Problem[] {
     const name = labelOf(method).toLowerCase();
     const known = first.get(name);
     if (known === undefined) first.set(name, index);
-    else problems.push({ path: ["methods", index], message: `is called ${labelOf(method)} like methods[${known}]: give it another label` });
+    else problems.push({ path: ["methods", index], words: words("sameLabel", labelOf(method), `methods[${known}]`) });
   }
   return problems;
 }
 
 /** Keys that say how much is trained, which budgets say too. */
 function besideBudgets(method: Partial<LabelledMethod>): Problem[] {
-  const problem = (key: string) => ({ path: [key], message: "and budgets exclude each other: give one of them", atKey: true });
+  const problem = (key: string) => ({ path: [key], words: words("exclusive", "budgets"), atKey: true });
   if (method.name === "smt") {
     const given = (["ratio", "blocks", "trainableParameters"] as const).filter((key) => (method[key] ?? null) !== null);
     const file = typeof method.selection === "string" && isSelectionFile(method.selection);

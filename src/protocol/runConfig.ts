@@ -6,6 +6,7 @@
 import path from "node:path";
 import { Value } from "typebox/value";
 import { stringify } from "yaml";
+import { words } from "./problemWords.ts";
 import { type MethodConfig, type RunConfig, runSchema, type SmtConfig, selectionScopes } from "./runSchema.ts";
 import { type Problem, schemaProblems, withDefaults } from "./schemaProblems.ts";
 import { UserError } from "./userError.ts";
@@ -38,7 +39,7 @@ export function parseRunFile(text: string, file: string): RunConfig {
 
 /** As {@link parseRunFile}, for editors: problems instead of an exception. */
 export function checkRunFile(text: string, file: string): { config: RunConfig | null; problems: RunFileProblem[] } {
-  const { config, problems } = readYamlFile(text, "run file", checkRunValue);
+  const { config, problems } = readYamlFile(text, checkRunValue);
   return { config: config && withAbsolutePaths(config, path.dirname(path.resolve(file))), problems };
 }
 
@@ -50,7 +51,7 @@ export function stringifyRunConfig(config: RunConfig): string {
 /** Fills in defaults and checks everything that does not depend on where the file lies. */
 function checkRunValue(value: unknown): { config: RunConfig | null; problems: Problem[] } {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    return { config: null, problems: [{ path: [], message: "must be a mapping with at least the keys model and data" }] };
+    return { config: null, problems: [{ path: [], words: words("mappingWithKeys", "model", "data") }] };
   }
   const config = withDefaults(runSchema, value) as RunConfig;
   const problems = [...schemaProblems(runSchema, config), ...exclusions(config)];
@@ -84,15 +85,14 @@ function budgetKeys(method: Partial<SmtConfig>): string[] {
 export function exclusions(config: Partial<RunConfig>): Problem[] {
   const problems: Problem[] = [];
   const budget = config.method?.name === "smt" ? budgetKeys(config.method) : [];
-  if (budget.length > 1)
-    problems.push({ path: ["method", budget[1]], message: `and ${budget[0]} exclude each other: give one of them`, atKey: true });
+  if (budget.length > 1) problems.push({ path: ["method", budget[1]], words: words("exclusive", budget[0]), atKey: true });
   problems.push(...adapterProblems(config.method));
   const { steps, epochs, learningRate, minLearningRate } = config.train ?? {};
   if ((steps ?? null) !== null && (epochs ?? null) !== null) {
-    problems.push({ path: ["train", "epochs"], message: "and steps exclude each other: give one of them", atKey: true });
+    problems.push({ path: ["train", "epochs"], words: words("exclusive", "steps"), atKey: true });
   }
   if (typeof minLearningRate === "number" && typeof learningRate === "number" && learningRate >= 0 && minLearningRate > learningRate) {
-    problems.push({ path: ["train", "minLearningRate"], message: `must not be above learningRate (${learningRate})` });
+    problems.push({ path: ["train", "minLearningRate"], words: words("notAbove", "learningRate", learningRate) });
   }
   return problems;
 }
@@ -106,13 +106,13 @@ function adapterProblems(method: Partial<MethodConfig> | undefined): Problem[] {
   if (method?.name === "sqft" && Array.isArray(method.neuralSearch) && typeof method.rank === "number")
     for (const [i, rank] of method.neuralSearch.entries())
       if (typeof rank === "number" && rank > method.rank)
-        problems.push({ path: ["method", "neuralSearch", i], message: `must not be above rank (${method.rank})` });
+        problems.push({ path: ["method", "neuralSearch", i], words: words("notAbove", "rank", method.rank) });
   if ((method?.name === "lora" || method?.name === "dora") && typeof method.ranks === "object" && method.ranks !== null)
     for (const name of Object.keys(method.ranks))
       if (!matrixName.test(name))
         problems.push({
           path: ["method", "ranks", name],
-          message: "is no matrix: use a kind such as q_proj or a name such as model.layers.3.self_attn.q_proj",
+          words: words("noMatrix", "q_proj", "model.layers.3.self_attn.q_proj"),
           atKey: true,
         });
   return problems;

@@ -4,12 +4,13 @@
  * It exists because a schema library reports a union by every branch that failed, and fills a union's defaults only where the rest is right.
  */
 import type { TSchema } from "typebox";
+import { either, type Word, type Words, words } from "./problemWords.ts";
 import { nearest } from "./spelling.ts";
 
-/** `atKey`: the problem lies with the key itself, not with its value. `guess`: what was probably meant, as the message says it. */
+/** `atKey`: the problem lies with the key itself, not with its value. `guess`: what was probably meant, as the words say it. */
 export interface Problem {
   path: (string | number)[];
-  message: string;
+  words: Words;
   atKey?: boolean;
   guess?: string;
 }
@@ -67,26 +68,27 @@ export function schemaProblems(schema: TSchema, value: unknown): Problem[] {
 }
 
 function check(schema: Schema, value: unknown, path: (string | number)[], root: Schema): Problem[] {
-  const problem = (message: string): Problem[] => [{ path, message }];
+  const problem = (found: Words): Problem[] => [{ path, words: found }];
+  const mustBe = (what: Word): Problem[] => problem(words("mustBe", what, show(value)));
   if (schema.anyOf) return checkUnion(schema.anyOf, value, path, root);
-  if ("const" in schema) return value === schema.const ? [] : problem(`must be ${describe(schema)}, not ${show(value)}`);
+  if ("const" in schema) return value === schema.const ? [] : mustBe(describe(schema));
   if (schema.enum) return schema.enum.includes(value) ? [] : [misspelt(path, describe(schema), value, schema.enum)];
   switch (schema.type) {
     case "object":
-      return isObject(value) ? checkObject(schema, value, path, root) : problem(`must be a mapping of keys, not ${show(value)}`);
+      return isObject(value) ? checkObject(schema, value, path, root) : mustBe(words("mappingOfKeys"));
     case "array":
-      return Array.isArray(value) ? checkArray(schema, value, path, root) : problem(`must be a list, not ${show(value)}`);
+      return Array.isArray(value) ? checkArray(schema, value, path, root) : mustBe(words("list"));
     case "number":
     case "integer":
-      return isNumber(schema, value) && inBounds(schema, value) ? [] : problem(`must be ${describe(schema)}, not ${show(value)}`);
+      return isNumber(schema, value) && inBounds(schema, value) ? [] : mustBe(describe(schema));
     case "string":
-      if (typeof value !== "string") return problem(`must be text, not ${show(value)}`);
-      if (value.length < (schema.minLength ?? 0)) return problem("must not be empty");
-      return !schema.pattern || new RegExp(schema.pattern).test(value) ? [] : problem(`must be ${describe(schema)}, not ${show(value)}`);
+      if (typeof value !== "string") return mustBe(words("text"));
+      if (value.length < (schema.minLength ?? 0)) return problem(words("empty"));
+      return !schema.pattern || new RegExp(schema.pattern).test(value) ? [] : mustBe(describe(schema));
     case "boolean":
-      return typeof value === "boolean" ? [] : problem(`must be true or false, not ${show(value)}`);
+      return typeof value === "boolean" ? [] : mustBe(describe(schema));
     case "null":
-      return value === null ? [] : problem(`must be null, not ${show(value)}`);
+      return value === null ? [] : mustBe(describe(schema));
     default:
       throw new Error(`schemaProblems does not know the schema ${JSON.stringify(schema)}`);
   }
@@ -96,19 +98,19 @@ function check(schema: Schema, value: unknown, path: (string | number)[], root: 
 function checkUnion(branches: Schema[], value: unknown, path: (string | number)[], root: Schema): Problem[] {
   if (isUnionByName({ anyOf: branches })) {
     const names = branches.map((branch) => branch.properties?.name?.const);
-    if (!isObject(value)) return [{ path, message: `must be a mapping with the key name (${list(names)}), not ${show(value)}` }];
+    if (!isObject(value)) return [{ path, words: words("mustBe", words("mappingWithName", list(names)), show(value)) }];
     const branch = branchByName({ anyOf: branches }, value);
     if (branch) return check(branch, value, path, root);
-    if (!("name" in value)) return [{ path, message: `needs the key name: ${list(names)}` }];
+    if (!("name" in value)) return [{ path, words: words("needsName", list(names)) }];
     return [misspelt([...path, "name"], list(names), value.name, names)];
   }
   const results = branches.map((branch) => check(branch, value, path, root));
   if (results.some((problems) => problems.length === 0)) return [];
-  // A list or mapping of the right kind is wrong inside: say where.
-  const inner = results.find((problems) => problems.every((problem) => problem.path.length > path.length));
-  if (inner) return inner;
-  const words = branches.flatMap((branch) => branch.enum ?? ("const" in branch ? [branch.const] : []));
-  return [misspelt(path, branches.map(describe).join(" or "), value, words)];
+  // A list or mapping where one may be: say what is wrong with it.
+  const alike = branches.findIndex(({ type }) => (type === "array" && Array.isArray(value)) || (type === "object" && isObject(value)));
+  if (alike >= 0) return results[alike];
+  const known = branches.flatMap((branch) => branch.enum ?? ("const" in branch ? [branch.const] : []));
+  return [misspelt(path, either(branches.map(describe)), value, known)];
 }
 
 function isUnionByName(schema: Schema): boolean {
@@ -127,7 +129,7 @@ function branchByName(schema: Schema, value: Record<string, unknown>): Schema | 
 function checkObject(schema: Schema, value: Record<string, unknown>, path: (string | number)[], root: Schema): Problem[] {
   const properties = schema.properties ?? {};
   const problems: Problem[] = [];
-  for (const key of schema.required ?? []) if (!Object.hasOwn(value, key)) problems.push({ path: [...path, key], message: "is missing" });
+  for (const key of schema.required ?? []) if (!Object.hasOwn(value, key)) problems.push({ path: [...path, key], words: words("missing") });
   const anyKey = schema.patternProperties?.["^.*$"];
   for (const key of Object.keys(value)) {
     if (Object.hasOwn(properties, key)) problems.push(...check(properties[key], value[key], [...path, key], root));
@@ -139,10 +141,10 @@ function checkObject(schema: Schema, value: Record<string, unknown>, path: (stri
 
 function checkArray(schema: Schema, value: unknown[], path: (string | number)[], root: Schema): Problem[] {
   if (Array.isArray(schema.items) && value.length !== schema.items.length)
-    return [{ path, message: `must be a list of ${schema.items.length} entries, not ${value.length}` }];
-  if (value.length < (schema.minItems ?? 0)) return [{ path, message: "must not be an empty list" }];
-  if (value.length > (schema.maxItems ?? Number.POSITIVE_INFINITY)) return [{ path, message: `must not have more than ${schema.maxItems} entries` }];
-  if (schema.uniqueItems && new Set(value).size < value.length) return [{ path, message: "must not name anything twice" }];
+    return [{ path, words: words("wrongLength", schema.items.length, value.length) }];
+  if (value.length < (schema.minItems ?? 0)) return [{ path, words: words("emptyList") }];
+  if (value.length > (schema.maxItems ?? Number.POSITIVE_INFINITY)) return [{ path, words: words("tooManyEntries", schema.maxItems as number) }];
+  if (schema.uniqueItems && new Set(value).size < value.length) return [{ path, words: words("namedTwice") }];
   return value.flatMap((entry, i) => check((Array.isArray(schema.items) ? schema.items[i] : schema.items) as Schema, entry, [...path, i], root));
 }
 
@@ -162,58 +164,58 @@ function inBounds(
 }
 
 /** What a value must be, as the end of "must be …". */
-function describe(schema: Schema): string {
+function describe(schema: Schema): Word {
   if ("const" in schema) return String(schema.const);
   if (schema.enum) return list(schema.enum);
   if (schema.type === "null") return "null";
-  if (schema.type === "array") return "a list";
-  if (schema.type === "object") return "a mapping";
-  if (schema.type === "boolean") return "true or false";
-  if (schema.type === "string") return schema.pattern ? `text that ends in ${schema.pattern.replace(/[\\$]/g, "")}` : "text";
-  const { minimum, maximum, exclusiveMinimum, exclusiveMaximum } = schema;
-  const lower = minimum !== undefined ? `from ${minimum}` : exclusiveMinimum !== undefined ? `above ${exclusiveMinimum}` : "";
-  const link = minimum !== undefined ? "to" : exclusiveMinimum !== undefined ? "and" : "";
-  const upper =
-    maximum !== undefined
-      ? `${link === "to" ? link : `${link} at most`} ${maximum}`
-      : exclusiveMaximum !== undefined
-        ? `${link} below ${exclusiveMaximum}`
-        : "";
-  return [schema.type === "integer" ? "a whole number" : "a number", lower, upper.trim()].filter(Boolean).join(" ");
+  if (schema.type === "array") return words("list");
+  if (schema.type === "object") return words("mapping");
+  if (schema.type === "boolean") return either(["true", "false"]);
+  if (schema.type === "string") return schema.pattern ? words("textEndingIn", schema.pattern.replace(/[\\$]/g, "")) : words("text");
+  return bounded(words(schema.type === "integer" ? "wholeNumber" : "number"), schema);
 }
 
-function list(values: unknown[]): string {
-  const words = values.map(String);
-  return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`;
+/** A number within bounds of which some may be missing. */
+function bounded(number: Words, { minimum, maximum, exclusiveMinimum, exclusiveMaximum }: Schema): Words {
+  const [lower, upper] = [minimum ?? exclusiveMinimum, maximum ?? exclusiveMaximum];
+  const from = minimum === undefined ? "above" : "from";
+  if (lower === undefined && upper === undefined) return number;
+  if (upper === undefined) return words(from, number, lower as number);
+  if (lower === undefined) return words(maximum === undefined ? "below" : "atMost", number, "", upper);
+  return words(`${from}${maximum === undefined ? "Below" : "AtMost"}`, number, lower, upper);
+}
+
+function list(values: unknown[]): Word {
+  return either(values.map(String));
 }
 
 /** A value as it stands in a sentence, cut where it is long. */
-function show(value: unknown): string {
-  if (Array.isArray(value)) return "a list";
+function show(value: unknown): Word {
+  if (Array.isArray(value)) return words("list");
   if (typeof value === "number" || value === undefined) return String(value);
-  if (isObject(value)) return "a mapping";
+  if (isObject(value)) return words("mapping");
   const text = JSON.stringify(value) ?? String(value);
   return text.length > 60 ? `${text.slice(0, 57)}…` : text;
 }
 
 /** A value that is none of the words that are allowed, with the one that was probably meant. */
-function misspelt(path: (string | number)[], allowed: string, value: unknown, words: readonly unknown[]): Problem {
-  const guess = typeof value === "string" ? nearest(value, words.map(String)) : null;
-  return withGuess({ path, message: `must be ${allowed}, not ${show(value)}` }, guess);
+function misspelt(path: (string | number)[], allowed: Word, value: unknown, known: readonly unknown[]): Problem {
+  const guess = typeof value === "string" ? nearest(value, known.map(String)) : null;
+  return withGuess({ path, words: words("mustBe", allowed, show(value)) }, guess);
 }
 
 /** The key that was meant: one beside it, one that another name allows here, or one of the same name in another section. */
 function unknownKey(key: string, parent: (string | number)[], properties: Record<string, Schema>, root: Schema): Problem {
-  const problem = { path: [...parent, key], message: "is not a known key", atKey: true };
+  const problem = { path: [...parent, key], words: words("unknownKey"), atKey: true };
   const near = nearest(key, Object.keys(properties));
   if (near !== null) return withGuess(problem, near);
   const elsewhere = paths(root).find((candidate) => candidate.split(".").at(-1) === key) ?? null;
   if (elsewhere !== [...parent, key].join(".")) return withGuess(problem, elsewhere);
-  return { ...problem, message: `is not a known key where ${[...parent, "name"].join(".")} is ${properties.name?.const}` };
+  return { ...problem, words: words("unknownKeyHere", [...parent, "name"].join("."), String(properties.name?.const)) };
 }
 
 function withGuess(problem: Problem, guess: string | null): Problem {
-  return guess === null ? problem : { ...problem, message: `${problem.message}; did you mean ${guess}?`, guess };
+  return guess === null ? problem : { ...problem, words: words("didYouMean", problem.words, guess), guess };
 }
 
 function paths(schema: Schema, prefix = ""): string[] {

@@ -4,6 +4,7 @@
  * The rule to keep: equal runs write equal files; no time, path or run id stands in it.
  */
 import Type, { type Static } from "typebox";
+import { say } from "./problemWords.ts";
 import { schemaProblems, withDefaults } from "./schemaProblems.ts";
 import { UserError } from "./userError.ts";
 
@@ -74,7 +75,7 @@ export function parseSelection(text: string, file: string): Selection {
   if (problems.length > 0)
     throw invalid(
       file,
-      problems.map(({ path, message }) => [path.join("."), message].filter(Boolean).join(" ")),
+      problems.map(({ path, words }) => [path.join("."), say(words)].filter(Boolean).join(" ")),
     );
   const selection = filled as Selection;
   const contradictions = contradictionsIn(selection);

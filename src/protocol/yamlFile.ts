@@ -4,6 +4,7 @@
  * The rule to keep: a problem always has a place, of at least the nearest mapping around it.
  */
 import { type Document, isMap, isNode, isSeq, LineCounter, parseDocument } from "yaml";
+import { say, type Words, words } from "./problemWords.ts";
 import type { Problem } from "./schemaProblems.ts";
 
 /** Such a file is written by hand; beyond this it is something else. */
@@ -14,7 +15,11 @@ export interface FileProblem {
   path: string;
   line: number;
   column: number;
+  /** In English, as the words say it. */
   message: string;
+  words: Words;
+  /** Whether the key itself is wrong, rather than its value. */
+  atKey: boolean;
   /** What an editor underlines: offsets into the text. */
   start: number;
   end: number;
@@ -28,14 +33,10 @@ export interface CheckedFile<Value> {
   problems: FileProblem[];
 }
 
-/** Reads a text; `what` names the kind of file, as in "this is no run file". */
-export function readYamlFile<Value>(
-  text: string,
-  what: string,
-  check: (value: unknown) => { config: Value | null; problems: Problem[] },
-): CheckedFile<Value> {
-  const whole = (message: string) => failed({ path: "", line: 1, column: 1, message, start: 0, end: 0, guess: null });
-  if (text.length > maxFileBytes) return whole(`is larger than 1 MiB: this is no ${what}`);
+/** Reads a text. */
+export function readYamlFile<Value>(text: string, check: (value: unknown) => { config: Value | null; problems: Problem[] }): CheckedFile<Value> {
+  const whole = (found: Words) => failed(problemOf({ words: found }, { path: "", line: 1, column: 1, start: 0, end: 0 }));
+  if (text.length > maxFileBytes) return whole(words("tooLarge"));
   const lines = new LineCounter();
   const place = (offset: number) => {
     const { line, col } = lines.linePos(offset);
@@ -46,14 +47,15 @@ export function readYamlFile<Value>(
     document = parseDocument(text, { lineCounter: lines, prettyErrors: false, stringKeys: true });
   } catch (error) {
     // Nesting deeper than the stack ends here.
-    return whole(`is not valid YAML: ${sentence((error as Error).message)}`);
+    return whole(notYaml(error as Error));
   }
   // After the first few, syntax errors are echoes of one another.
   const syntax = [...document.errors, ...document.warnings].slice(0, 20);
   if (syntax.length > 0)
     return failed(
-      ...syntax.map(({ message, pos: [start, end] }) => {
-        return { path: "", ...place(start), message: `is not valid YAML: ${sentence(message)}`, start, end, guess: null };
+      ...syntax.map((error) => {
+        const [start, end] = error.pos;
+        return problemOf({ words: notYaml(error) }, { path: "", ...place(start), start, end });
       }),
     );
 
@@ -61,24 +63,33 @@ export function readYamlFile<Value>(
   try {
     value = document.toJS({ maxAliasCount: 100 });
   } catch (error) {
-    return whole(`is not valid YAML: ${sentence((error as Error).message)}`);
+    return whole(notYaml(error as Error));
   }
   const { config, problems } = check(value);
   if (problems.length > 0) {
     const placed = problems.map((problem) => {
       const { offset, start, end } = placeOf(document, problem);
-      return { path: pathText(problem.path), ...place(offset), message: problem.message, start, end, guess: problem.guess ?? null };
+      return problemOf(problem, { path: pathText(problem.path), ...place(offset), start, end });
     });
     return failed(...placed.sort((a, b) => a.line - b.line || a.column - b.column));
   }
   return { config, problems: [] };
 }
 
+type Place = Pick<FileProblem, "path" | "line" | "column" | "start" | "end">;
+
+function problemOf(
+  { words: found, atKey = false, guess = null }: Pick<Problem, "words" | "atKey"> & { guess?: string | null },
+  place: Place,
+): FileProblem {
+  return { ...place, message: say(found), words: found, atKey, guess };
+}
+
 function failed(...problems: FileProblem[]): { config: null; problems: FileProblem[] } {
   return { config: null, problems };
 }
 
-/** All problems as the sentence of an error; `what` as above. */
+/** All problems as the sentence of an error; `what` names the kind of file. */
 export function problemText(file: string, what: string, problems: readonly FileProblem[]): string {
   const lines = problems.map(({ path, line, column, message }) => `${file}:${line}:${column}: ${path ? `${path} ` : ""}${message}`);
   return lines.length === 1 ? lines[0] : `The ${what} has ${lines.length} errors:\n  ${lines.join("\n  ")}`;
@@ -120,6 +131,7 @@ function pathText(steps: (string | number)[]): string {
   return steps.reduce<string>((text, step) => (typeof step === "number" ? `${text}[${step}]` : text ? `${text}.${step}` : step), "");
 }
 
-function sentence(message: string): string {
-  return message.split("\n")[0].replace(/[.:]$/, "");
+/** The parser speaks English alone. */
+function notYaml({ message }: { message: string }): Words {
+  return words("notYaml", message.split("\n")[0].replace(/[.:]$/, ""));
 }

@@ -210,7 +210,7 @@ test("all errors come at once, each with the text it is about", () => {
 });
 
 test("the form shows values with defaults, which of them were given, and what is wrong as it stands", () => {
-  const view = formView("model: m\ntrain: { steps: x, learningRate: 0.1 }\nodd: 1\n", "/a/run.yaml", true);
+  const view = formView("model: m\ntrain: { steps: x, learningRate: 0.1 }\nodd: 1\n", "/a/run.yaml", true, ({ message }) => message.toUpperCase());
   const values = view.values as { train: Record<string, unknown>; method: Record<string, unknown>; checkpoint: unknown; odd: unknown };
   assert.deepEqual(
     [values.train.steps, values.train.learningRate, values.train.batchSize, values.method.ratio, values.checkpoint, values.odd],
@@ -218,15 +218,16 @@ test("the form shows values with defaults, which of them were given, and what is
   );
   assert.deepEqual(view.given, ["model", "train", "train.steps", "train.learningRate", "odd"]);
   assert.deepEqual(
-    view.problems.map(({ path: at, line }) => [at, line]),
+    view.problems.map(({ path: at, line, message }) => [at, line, message]),
     [
-      ["data", 1],
-      ["train.steps", 2],
-      ["odd", 3],
+      ["data", 1, "IS MISSING"],
+      ["train.steps", 2, 'MUST BE A WHOLE NUMBER FROM 1 TO 1000000000000000 OR NULL, NOT "X"'],
+      ["odd", 3, "IS NOT A KNOWN KEY"],
     ],
   );
-  assert.equal((formView("model: m\n", "/a", true).values.train as { steps: number }).steps, 500);
-  for (const text of ["", "[", "- a", "model: {", "x".repeat(2_000_000), "a: &a [*a]"]) assert.ok(formView(text, "/a", false).problems.length > 0);
+  assert.equal((formView("model: m\n", "/a", true, String).values.train as { steps: number }).steps, 500);
+  for (const text of ["", "[", "- a", "model: {", "x".repeat(2_000_000), "a: &a [*a]"])
+    assert.ok(formView(text, "/a", false, String).problems.length > 0);
 });
 
 // Random run files, written as a person might.

@@ -112,7 +112,7 @@ const message = async (...shown: unknown[]): Promise<undefined> => {
 export const l10n = {
   /** Texts of the display language; undefined in an English window. */
   bundle: undefined as Record<string, string> | undefined,
-  t: (text: string, ...given: unknown[]) => text.replace(/\{(\d+)\}/g, (_, index) => String(given[Number(index)])),
+  t: (text: string, ...given: unknown[]) => text.replace(/\{(\d+)\}/g, (found, index) => String(given[Number(index)] ?? found)),
   uri: undefined,
 };
 export const env = { language: "en", appName: "Stand-in", remoteName: undefined, uiKind: 1, clipboard: { writeText: async () => undefined } };

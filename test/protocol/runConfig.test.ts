@@ -152,7 +152,7 @@ test("what is no run file is refused with a place", () => {
     [`${minimal}train: { learningRate: .inf }`, ["3:24 train.learningRate must be a number from 0 to 10, not Infinity"]],
     [`${minimal}train: { learningRate: "1e-4" }`, ['3:24 train.learningRate must be a number from 0 to 10, not "1e-4"']],
     [`model: !!js/function x\ndata: { train: t }`, ["1:8  is not valid YAML: Unresolved tag: tag:yaml.org,2002:js/function"]],
-    ["x".repeat((1 << 20) + 1), ["1:1  is larger than 1 MiB: this is no run file"]],
+    ["x".repeat((1 << 20) + 1), ["1:1  is larger than 1 MiB, which no file of this kind is"]],
   ];
   for (const [text, expected] of cases) assert.deepEqual(problemsOf(text), expected, text.slice(0, 80));
 });

@@ -4,7 +4,7 @@
  */
 import { checkCompareFile } from "../../protocol/compareConfig.ts";
 import { compareSchema } from "../../protocol/compareSchema.ts";
-import type { RunFileProblem } from "../files/runFileDocument.ts";
+import type { RunFileProblem } from "../../protocol/runConfig.ts";
 import { FileSchema } from "../language/fileSchema.ts";
 
 const asInRunFile = (name: string) => name.replace(/^methods(?=[[.])/, "method");

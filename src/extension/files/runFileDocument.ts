@@ -6,7 +6,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { isScalar, isSeq } from "yaml";
 import type { FormView, FromPanel } from "../../protocol/panelProtocol.ts";
-import { checkRunFile, readableValues } from "../../protocol/runConfig.ts";
+import { checkRunFile, type RunFileProblem, readableValues } from "../../protocol/runConfig.ts";
 import { runSchema } from "../../protocol/runSchema.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { type TextChange, TextPieces } from "./textPieces.ts";
@@ -17,28 +17,17 @@ export type { TextChange } from "./textPieces.ts";
 
 export type FormEdit = Extract<FromPanel, { kind: "edit" }>["changes"][number];
 
-/** One error of a run file; `message` goes on after `path` (`must be text, not 3`), `line` counts from 1, the others are offsets. */
-export interface RunFileProblem {
-  message: string;
-  path: string;
-  start: number;
-  end: number;
-  line: number;
-  /** What was probably meant by an unknown key or word; null without a guess. */
-  guess: string | null;
-}
-
 /** Lists longer than this are written anew instead of item by item. */
 const mostItemEdits = 50;
 
 /** All errors at once, in the order of the file. */
 export function runFileProblems(text: string): RunFileProblem[] {
-  return checkRunFile(text, "/").problems.map(({ message, path, start, end, line, guess }) => ({ message, path, start, end, line, guess }));
+  return checkRunFile(text, "/").problems;
 }
 
-/** What the form shows of a run file, right or wrong. */
-export function formView(text: string, file: string, editable: boolean): FormView {
-  const problems = runFileProblems(text).map(({ path, message, line }) => ({ path, message, line }));
+/** What the form shows of a run file, right or wrong; `messageOf` says a problem in the language of who looks. */
+export function formView(text: string, file: string, editable: boolean, messageOf: (problem: RunFileProblem) => string): FormView {
+  const problems = runFileProblems(text).map((problem) => ({ path: problem.path, message: messageOf(problem), line: problem.line }));
   const value = valuesOf(text);
   return { file, editable, values: readableValues(value), given: pathsIn(value), problems };
 }
@@ -66,7 +55,7 @@ function pathsIn(value: unknown, prefix = ""): string[] {
 }
 
 function refuseBrokenText(text: string): void {
-  const broken = checkRunFile(text, "/").problems.find(({ path, message }) => path === "" && message.startsWith("is not valid YAML"));
+  const broken = checkRunFile(text, "/").problems.find(({ words }) => words.kind === "notYaml");
   if (!broken) return;
   const sentence = `The run file ${broken.message} (line ${broken.line}), so the form cannot change it.`;
   throw new UserError("runFile/broken", sentence, "Correct this line in the text; the form follows.");

@@ -3,8 +3,9 @@
  * The rules to keep: a file is looked at again only after a pause in the typing; a closed file has no errors shown.
  */
 import * as vscode from "vscode";
-import type { RunFileProblem } from "../files/runFileDocument.ts";
+import type { RunFileProblem } from "../../protocol/runConfig.ts";
 import type { FileLanguage } from "./fileLanguage.ts";
+import { problemMessage } from "./problemTexts.ts";
 
 /** A pause in the typing; long enough to end a word, short enough not to be waited for. */
 const settleMs = 200;
@@ -56,7 +57,8 @@ export class Diagnostics implements vscode.Disposable {
 
   #diagnosticOf(document: vscode.TextDocument, problem: RunFileProblem): vscode.Diagnostic {
     const range = problem.end > problem.start ? rangeOf(document, problem) : document.lineAt(Math.min(problem.line, document.lineCount) - 1).range;
-    const message = problem.path ? `${problem.path} ${problem.message}` : this.#language.ofWholeFile(problem.message);
+    const said = problemMessage(problem);
+    const message = problem.path ? `${problem.path} ${said}` : this.#language.ofWholeFile(said);
     const diagnostic = new vscode.Diagnostic(range, message, vscode.DiagnosticSeverity.Error);
     diagnostic.source = "Sparse Tuner";
     return diagnostic;

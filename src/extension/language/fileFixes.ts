@@ -5,7 +5,8 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import { isScalar, isSeq } from "yaml";
-import { editRunFile, type FormEdit, type RunFileProblem } from "../files/runFileDocument.ts";
+import type { RunFileProblem } from "../../protocol/runConfig.ts";
+import { editRunFile, type FormEdit } from "../files/runFileDocument.ts";
 import { applyChanges, type TextChange } from "../files/textPieces.ts";
 import { nodeAt, parseYaml } from "../files/yamlEdits.ts";
 import { yamlScalar } from "../files/yamlScalars.ts";
@@ -21,8 +22,7 @@ export interface FileFix {
 export function fixOf(text: string, problem: RunFileProblem, problemsOf: (text: string) => RunFileProblem[]): FileFix | null {
   const { guess, start, end } = problem;
   if (guess === null) return null;
-  const isKey = problem.message.startsWith("is not a known key");
-  const moves = isKey && guess.includes(".");
+  const moves = problem.atKey && guess.includes(".");
   const old = text.slice(start, end).trimEnd();
   const changes = moves ? moved(text, problem.path, guess) : [{ offset: start, length: old.length, text: yamlScalar(guess, { like: old }) }];
   if (!changes) return null;

@@ -4,7 +4,7 @@
  * The rule to keep: an editor that does not show such a file costs nothing.
  */
 import * as vscode from "vscode";
-import type { RunFileProblem } from "../files/runFileDocument.ts";
+import type { RunFileProblem } from "../../protocol/runConfig.ts";
 import { CompletionProvider } from "./completionProvider.ts";
 import { Diagnostics, rangeOf } from "./diagnostics.ts";
 import { namedPlace } from "./fileCursor.ts";

@@ -12,6 +12,7 @@ import type { RunEvent } from "../../protocol/events.ts";
 import type { FormView, FromPanel, HeatmapFrame, RunView } from "../../protocol/panelProtocol.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { editRunFile, formView } from "../files/runFileDocument.ts";
+import { problemMessage } from "../language/problemTexts.ts";
 import type { RunSession } from "../runs/runSession.ts";
 import type { PanelTarget } from "./panelParts.ts";
 
@@ -84,7 +85,7 @@ export class DraftSubject implements PanelSubject {
 
   async read() {
     const text = (await vscode.workspace.openTextDocument(this.#uri)).getText();
-    return { form: formView(text, this.#uri.fsPath, true), planFile: this.#uri.fsPath, planText: text };
+    return { form: formView(text, this.#uri.fsPath, true, problemMessage), planFile: this.#uri.fsPath, planText: text };
   }
 
   watch(listener: SubjectListener): vscode.Disposable {
@@ -153,7 +154,7 @@ export class RunSubject implements PanelSubject {
     const file = path.join(this.session.runFolder, "run.yaml");
     // A long history is read without holding the window up. And a run whose core is still being looked for would be shown as interrupted.
     const [text] = await Promise.all([readFile(file, "utf8"), this.session.load(), this.session.looked()]);
-    const form = formView(text, file, false);
+    const form = formView(text, file, false, problemMessage);
     return { form, planFile: file, planText: await this.#withSelection(text) };
   }
 
