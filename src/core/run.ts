@@ -52,7 +52,7 @@ export interface Run {
   scheduledSteps: number;
   smt: SmtPlan | null;
   selection: Selection | null;
-  /** Null until blocks are chosen, or an adapter is attached. */
+  /** Null until blocks are chosen, or an adapter is attached; and where blocks chosen anew found no room. */
   method: TuningMethod | null;
   /** Watches the zeros of a pruned base; null where it is none. */
   meter: SparsityMeter | null;
@@ -114,7 +114,7 @@ export async function chooseBlocks(run: Run, emit: Emit, control: RunControl, gi
     if (smt.warmup.update && state.step === 0) await keepWarmedModel(run, emit, control);
   }
   await retireBlocks(run, selection);
-  attachSmt(run, selection);
+  await attachChosen(run, selection);
   state.lastSelection = state.step;
   const file = path.join(run.folder, runFiles.selection);
   await pauseWhileDiskFull(run, emit, control, runFiles.selection, () => replaceFile(file, [Buffer.from(jsonText(selection))]));
@@ -130,6 +130,17 @@ async function keepScores(run: Run, emit: Emit, control: RunControl, grids: read
   const metadata = { blockSize: String(blockSize), score, afterStep: String(run.state.step) };
   const file = path.join(run.folder, runFiles.scores);
   await pauseWhileDiskFull(run, emit, control, runFiles.scores, () => writeSafetensors(file, entries, metadata));
+}
+
+/** As {@link attachSmt}, and waits for the device, which may tell only then that it has no room. In that case no method is left. */
+async function attachChosen(run: Run, selection: Selection): Promise<void> {
+  try {
+    const { parameters } = attachSmt(run, selection);
+    await run.device.read(parameters[0].value, 0, 1);
+  } catch (error) {
+    run.method = null;
+    throw error;
+  }
 }
 
 /** Puts the method of a selection in place; masters are the weights as they are. */

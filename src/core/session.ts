@@ -19,7 +19,7 @@ import { trainedParameters } from "./methods/targets.ts";
 import { type CheckedRun, openRun } from "./prepare.ts";
 import { attachFull, chooseBlocks, hasWarmedBase, type Run } from "./run.ts";
 import { baseSparsity } from "./sparsity.ts";
-import { type Emit, evaluate, type RunControl, save, train } from "./trainer.ts";
+import { type Emit, evaluate, type RunControl, save, train, withoutMemory } from "./trainer.ts";
 
 export interface SessionOptions {
   /** Sees every event after it was written. */
@@ -151,7 +151,11 @@ async function workOn(
 ): Promise<"done" | "stopped"> {
   announce(run, checked, emit);
   await options.onOpen?.(run, emit);
-  if (!begun && !(await begin(run, checked, emit, control))) {
+  const begin = () =>
+    prepareFirstUpdate(run, checked, emit, control).catch((error) => {
+      throw withoutMemory(run, error, "Nothing was trained yet.");
+    });
+  if (!begun && !(await begin())) {
     const again = run.smt ? "the warm-up will be done again" : "what comes before it will be done again";
     emit({ kind: "stopped", step: 0, reason: `asked to stop before the first update; ${again}` });
     return "stopped";
@@ -165,7 +169,7 @@ async function workOn(
 }
 
 /** First evaluation, warm-up and selection or an adapter's start, and the checkpoint that keeps a resume from doing them again. False when it was stopped. */
-async function begin(run: Run, checked: CheckedRun, emit: Emit, control: RunControl): Promise<boolean> {
+async function prepareFirstUpdate(run: Run, checked: CheckedRun, emit: Emit, control: RunControl): Promise<boolean> {
   const adapter = adapterOf(run.config.method);
   if (adapter) attachRunAdapter(run, adapter);
   if (run.meter) emit(baseSparsity(run.meter));

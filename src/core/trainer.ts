@@ -55,6 +55,8 @@ export interface TrainerState {
   lastSelection: number;
   bestEvaluation: { step: number; loss: number } | null;
   evaluationsWithoutGain: number;
+  /** What was to be measured after `step` found no memory: it is done when the run goes on. */
+  measurePending?: true;
 }
 
 const skipsBeforeStop = 5;
@@ -63,13 +65,18 @@ const skipsBeforeStop = 5;
 export async function train(run: Run, emit: Emit, control: RunControl): Promise<"done" | "stopped"> {
   const { device, config, state } = run;
   const { gradientAccumulation } = config.train;
+  const endWithout = (what: string) => (error: unknown) => endWithoutMemory(run, emit, control, error, what);
+  if (state.measurePending) await measureAndSave(run, emit, control);
   while (state.step < run.totalSteps) {
     if (await control.stopRequested()) return stop(run, emit, control, "asked to stop");
-    if (selectionDue(run) && !(await chooseBlocks(run, emit, control))) return stop(run, emit, control, "asked to stop while choosing blocks anew");
+    if (selectionDue(run)) {
+      const chosen = await chooseBlocks(run, emit, control).catch(endWithout(`Choosing blocks anew after step ${state.step} was broken off`));
+      if (!chosen) return stop(run, emit, control, "asked to stop while choosing blocks anew");
+    }
     const began = performance.now();
     const method = run.method as TuningMethod;
     const step = state.step + 1;
-    const { loss, gradNorm, tokens } = await computeGradients(run, method, step).catch((error) => endWithoutMemory(run, emit, control, error));
+    const { loss, gradNorm, tokens } = await computeGradients(run, method, step).catch(endWithout(`Step ${step} changed nothing`));
     const milliseconds = performance.now() - began; // the last update's time is in it, this one's in the next
     const learningRate = learningRateAt(step, { ...config.train, steps: run.scheduledSteps }, state.lastSelection);
     const finite = Number.isFinite(loss) && Number.isFinite(gradNorm);
@@ -84,21 +91,35 @@ export async function train(run: Run, emit: Emit, control: RunControl): Promise<
     if (finite) emit({ kind: "step", step, loss, learningRate, gradNorm, tokensPerSecond: (1000 * tokens) / milliseconds });
     else skipUpdate(run, emit, step, loss, gradNorm);
     emitMemory(run, emit, step);
-
-    const last = step === run.totalSteps;
-    const lookDue = last || dueAt(step, config.evaluate.every);
-    if (run.meter && lookDue) emit(await measureSparsity(run, run.meter));
-    if (run.evaluation.length > 0 && lookDue && (await evaluate(run, emit))) {
-      emit({
-        kind: "notice",
-        code: "run/early-stop",
-        message: `Held-out loss has not improved for ${config.evaluate.earlyStopping} evaluations: the run ends at step ${step}.`,
-      });
-      run.totalSteps = step;
-    }
-    if (dueAt(step, config.checkpoint.every) || step === run.totalSteps) await save(run, emit, control);
+    await measureAndSave(run, emit, control);
   }
   return "done";
+}
+
+/** What comes between two updates, where it is due: zeros, held-out loss, a checkpoint. Early stopping shortens the run here. */
+async function measureAndSave(run: Run, emit: Emit, control: RunControl): Promise<void> {
+  const { state, config } = run;
+  if (state.step === run.totalSteps || dueAt(state.step, config.evaluate.every)) {
+    state.measurePending = true;
+    const measured = await measure(run).catch((error) =>
+      endWithoutMemory(run, emit, control, error, `Measuring after step ${state.step} was broken off`),
+    );
+    delete state.measurePending;
+    for (const event of measured) emit(event);
+  }
+  if (dueAt(state.step, config.checkpoint.every) || state.step === run.totalSteps) await save(run, emit, control);
+}
+
+/** Changes no weight. What it found is told when all of it is there, so that nothing is told twice if it has to be done again. */
+async function measure(run: Run): Promise<RunEventBody[]> {
+  const events: RunEventBody[] = [];
+  if (run.meter) events.push(await measureSparsity(run, run.meter));
+  if (run.evaluation.length > 0 && (await evaluate(run, (event) => events.push(event)))) {
+    const message = `Held-out loss has not improved for ${run.config.evaluate.earlyStopping} evaluations: the run ends at step ${run.state.step}.`;
+    events.push({ kind: "notice", code: "run/early-stop", message });
+    run.totalSteps = run.state.step;
+  }
+  return events;
 }
 
 /** Forward and backward of an update's micro-batches. What fails on the device is thrown here, before the update. */
@@ -106,6 +127,7 @@ async function computeGradients(run: Run, method: TuningMethod, step: number): P
   const { device, model, batches, state, config } = run;
   const micro = Array.from({ length: config.train.gradientAccumulation }, (_, i) => batches.batch(state.nextBatch + i));
   const targets = micro.reduce((sum, batch) => sum + batch.unmaskedTokens, 0);
+  run.holdsGradients = false;
   zeroGradients(device, method.parameters);
   let lossSum = 0;
   for (const [i, batch] of micro.entries()) {
@@ -116,17 +138,22 @@ async function computeGradients(run: Run, method: TuningMethod, step: number): P
   return { loss: lossSum / targets, gradNorm, tokens: micro.reduce((sum, batch) => sum + batch.tokens, 0) };
 }
 
-/** Ends a run whose device had no memory left for a step. Before the update nothing was changed: what there is, is saved. */
-async function endWithoutMemory(run: Run, emit: Emit, control: RunControl, error: unknown): Promise<never> {
-  if (!(error instanceof UserError && error.code === "device/out-of-memory")) throw error;
-  run.holdsGradients = false;
-  await save(run, emit, control).catch(() => {}); // an older checkpoint stays
-  throw new UserError(
-    error.code,
-    `${error.message} Step ${run.state.step + 1} changed nothing; the newest checkpoint is ${run.lastCheckpoint ?? "none yet"}.`,
-    `${cheapestChange(run.config, run.device.ledger)} Or end what else uses that memory, and resume.`,
-    { badInput: false, cause: error },
-  );
+/**
+ * Ends a run whose device had no memory left between two updates: what there is, is saved. `what` was not done, as the beginning of a sentence. Where blocks
+ * were given back and new ones found no room, there is no method, and an older checkpoint is the newest one.
+ */
+async function endWithoutMemory(run: Run, emit: Emit, control: RunControl, error: unknown, what: string): Promise<never> {
+  if (isOutOfMemory(error) && run.method) await save(run, emit, control).catch(() => {}); // an older checkpoint stays
+  throw withoutMemory(run, error, `${what}; the newest checkpoint is ${run.lastCheckpoint ?? "none yet"}.`);
+}
+
+const isOutOfMemory = (error: unknown): error is UserError => error instanceof UserError && error.code === "device/out-of-memory";
+
+/** The error to end with: where a device had no memory, with a sentence about what became of the run and with what to lower; any other is left alone. */
+export function withoutMemory({ config, device }: Run, error: unknown, became: string): unknown {
+  if (!isOutOfMemory(error)) return error;
+  const action = `${cheapestChange(config, device.ledger)} Or end what else uses that memory, and resume.`;
+  return new UserError(error.code, `${error.message} ${became}`, action, { badInput: false, cause: error });
 }
 
 /** New blocks are chosen before the next update, after what the last one left was saved: a stop in between loses nothing. */

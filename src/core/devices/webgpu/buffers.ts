@@ -66,6 +66,8 @@ export class Buffers {
       return reused;
     }
     this.#peakBytes = Math.max(this.#peakBytes, this.#usedBytes);
+    // What was recorded may use a buffer that is given back, and would be lost with the submission that a buffer which cannot be had is used in.
+    this.#commands.submit();
     this.#destroyKept(this.#peakBytes - this.#usedBytes);
     this.#device.pushErrorScope("out-of-memory");
     const buffer = this.#device.createBuffer({ size: bytes, usage });
@@ -87,9 +89,8 @@ export class Buffers {
     }
   }
 
-  /** Gives back what was kept longest, until so many bytes are kept at most. What was recorded may use it: it is handed over first. */
+  /** Gives back what was kept longest, until so many bytes are kept at most. */
   #destroyKept(mostBytes: number): void {
-    if (this.#keptBytes > mostBytes) this.#commands.submit();
     for (const buffer of this.#kept) {
       if (this.#keptBytes <= mostBytes) return;
       this.#kept.delete(buffer);

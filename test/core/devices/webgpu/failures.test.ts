@@ -171,6 +171,19 @@ describe("a run on a card", { skip }, () => {
     assert.equal(card.heldBytes, 0);
   });
 
+  test("has done what was asked for before a tensor that it has no memory for", async (t) => {
+    if (!software) return t.skip("not run: the memory of a real card is not bounded here");
+    const device = await openWebgpuDevice();
+    const written = device.allocate([1024], "f32", "trainable");
+    device.fill(written, 3);
+    card.full = true;
+    device.fill(device.allocate([2048], "f32", "workspace"), 5);
+    card.full = false;
+    await assert.rejects(device.read(written), { code: "device/out-of-memory" });
+    assert.deepEqual(await device.read(written), new Float32Array(1024).fill(3));
+    device.close();
+  });
+
   /** A session of the disturbed run that fails; the error. */
   async function failing(options: Parameters<typeof session>[1]): Promise<UserError> {
     let failure: unknown;
