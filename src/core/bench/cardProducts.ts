@@ -35,6 +35,8 @@ const repeats = 9;
 const lastsMs = 100;
 /** First calls, in which the device chooses among tiles. */
 const firstCalls = 10;
+/** No product of the bench. */
+const unwritten = 1e30;
 /** A size whose single product would last longer, judged by the one before, is left out. */
 const longestMs = 20_000;
 
@@ -105,6 +107,10 @@ async function measure(
     const calls = Math.max(1, Math.ceil(repeatMs / (await run(4))));
     const times: number[] = [];
     for (let i = 0; i < repeats; i++) times.push(await run(calls));
+    // The first call was the smallest tile's; this one is that of the tile that was timed.
+    device.fill(out, unwritten);
+    await run(1);
+    await check(device, out, a.values, b.values, { M, K, N }, options);
     return median(times);
   } finally {
     for (const tensor of [a.tensor, b.tensor, out] satisfies Tensor[]) device.free(tensor);

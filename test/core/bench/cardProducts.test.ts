@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { benchCardProducts, describeProduct, type ProductRow, type ProductSize } from "../../../src/core/bench/cardProducts.ts";
 import { bench } from "../../../src/core/commands/bench.ts";
-import type { Device, Tensor } from "../../../src/core/devices/device.ts";
+import type { Device } from "../../../src/core/devices/device.ts";
 import { fastDevice } from "../../support/devices.ts";
 
 const small: ProductSize = { M: 24, K: 40, N: 32 };
@@ -47,11 +47,33 @@ test("what would last too long is left out and named", async () => {
   device.close();
 });
 
+/** The device, but for what `matmul` does instead. */
+function withMatmul(device: Device, matmul: Device["matmul"]): Device {
+  const changed: Device = Object.create(device, { matmul: { value: matmul }, ledger: { value: device.ledger } });
+  for (const name of ["allocate", "free", "write", "read", "fill", "turn"] as const)
+    Object.defineProperty(changed, name, { value: device[name].bind(device) });
+  return changed;
+}
+
 test("a wrong product is refused", async () => {
   const device = fastDevice();
-  const wrong: Device = Object.create(device, { matmul: { value: (out: Tensor) => device.fill(out, 0) }, ledger: { value: device.ledger } });
-  for (const name of ["allocate", "free", "write", "read", "turn"] as const) Object.defineProperty(wrong, name, { value: device[name].bind(device) });
-  await assert.rejects(rowsOf(wrong, [small]), /the product's entry \(0, 0\) is 0/);
+  await assert.rejects(
+    rowsOf(
+      withMatmul(device, (out) => device.fill(out, 0)),
+      [small],
+    ),
+    /the product's entry \(0, 0\) is 0/,
+  );
+  device.close();
+});
+
+test("so is one that comes out wrong only after the first, when a card has chosen its tile", async () => {
+  const device = fastDevice();
+  let calls = 0;
+  const later = withMatmul(device, (out, a, b, options) => {
+    if (calls++ < 20) device.matmul(out, a, b, options);
+  });
+  await assert.rejects(rowsOf(later, [small]), /the product's entry \(0, 0\) is 1\.0/);
   device.close();
 });
 

@@ -40,6 +40,12 @@ export function productUnits(device: Pick<GPUDevice, "features" | "limits">, inf
   return { f16, tiles: tileShapes, matrix: unit && shapes.length > 0 ? { unit, fragments: subgroupFragments(unit), shapes } : null };
 }
 
+/** The same with these tiles alone: the matrix units' own, or those that f16 and f32 share. */
+function withShapes(units: ProductUnits, kind: MatmulKernel["kind"], shapes: readonly TileShape[]): ProductUnits {
+  if (kind === "matrix" && units.matrix) return { ...units, matrix: { ...units.matrix, shapes: shapes as readonly MatrixShape[] } };
+  return { ...units, tiles: shapes };
+}
+
 /** For people, and in a run's checkpoints: a run that goes on with other units differs in the last bits. */
 export function describeUnits({ f16, matrix }: ProductUnits): string {
   if (matrix) return `f16 tensor cores ${matrix.unit.M}×${matrix.unit.N}×${matrix.unit.K}`;
@@ -62,6 +68,9 @@ function matrixUnit({ subgroupMatrixConfigs, subgroupMinSize, subgroupMaxSize }:
   return largest ? { M: largest.M, N: largest.N, K: largest.K, lanes: subgroupMaxSize } : null;
 }
 
+/** What is wrong with products of operands of that dtype in all forms or in one; null is nothing. */
+type ProblemOf = (dtype: "bf16" | "f32", forms: "all" | "one") => Promise<string | null>;
+
 /** What matmuls of an opened device share. */
 export class MatmulKernels {
   readonly scales: Scales;
@@ -79,9 +88,33 @@ export class MatmulKernels {
     return this.#units;
   }
 
-  /** Leaves the fastest units that failed; the device's description says so. */
-  leave(why: string): void {
-    this.#left.push(`${describeUnits(this.#units)} left: ${why}`);
+  /**
+   * Tries every tile alone, because a tile is first taken in the midst of a run: the fastest units' smallest in all forms, larger ones in one, those of f32
+   * too. Tiles that fail are left, and units without a tile are left for the next slower ones; the device's description says so. On a card with neither
+   * f16 nor matrix units nothing is tried.
+   */
+  async prove(problemOf: ProblemOf): Promise<void> {
+    if (!this.#units.f16) return;
+    while (this.#units.f16 && !(await this.#proveTiles("bf16", problemOf))) this.#leaveFastest();
+    await this.#proveTiles("f32", problemOf);
+  }
+
+  /** False, and everything as it was, when no tile computes rightly. The smallest of f32 counts as right, since nothing is slower. */
+  async #proveTiles(dtype: "bf16" | "f32", problemOf: ProblemOf): Promise<boolean> {
+    const all = this.#units;
+    const kernel = matmulKernel(all, dtype === "bf16");
+    const right: TileShape[] = [];
+    for (const [i, shape] of kernel.shapes.entries()) {
+      this.#units = withShapes(all, kernel.kind, [shape]);
+      const problem = i === 0 && dtype === "f32" ? null : await problemOf(dtype, i === 0 ? "all" : "one");
+      if (problem === null) right.push(shape);
+      else this.#left.push(`${kernel.kind === "f32" ? "f32" : describeUnits(all)} in ${shape.rows}×${shape.columns} left: ${problem}`);
+    }
+    this.#units = right.length > 0 ? withShapes(all, kernel.kind, right) : all;
+    return right.length > 0;
+  }
+
+  #leaveFastest(): void {
     this.#units = { ...this.#units, f16: this.#units.matrix !== null, matrix: null };
   }
 

@@ -1,27 +1,29 @@
-/** Whether a device multiplies rightly: products of small integers in bf16, which are exact in whatever order and unit they are summed. */
-import type { Device } from "../device.ts";
+/** Whether a device multiplies rightly: products of small integers, which are exact in whatever dtype, order and unit they are summed. */
+import type { Device, DType } from "../device.ts";
 
-/** Several tiles and a rest in each dimension; K that can be read 8 at once, and K that cannot. */
-const sizes = [
-  { M: 131, N: 136, K: 72 },
-  { M: 33, N: 70, K: 37 },
+/** Several tiles of any shape and a rest in each dimension; K that can be read 8 at once, and K that cannot. */
+const products = [
+  { M: 131, N: 136, K: 72, transposed: false },
+  { M: 131, N: 136, K: 72, transposed: true },
+  { M: 33, N: 70, K: 37, transposed: false },
+  { M: 33, N: 70, K: 37, transposed: true },
 ];
 
-/** What is wrong, or null. */
-export async function productProblem(device: Device): Promise<string | null> {
+/** What is wrong with products of operands of that dtype, in all forms or in one, or null. Each form is a kernel, which a driver may take a second to compile. */
+export async function productProblem(device: Device, dtype: DType, forms: "all" | "one"): Promise<string | null> {
   try {
-    for (const size of sizes)
-      for (const transposed of [false, true]) if (!(await rightProduct(device, size, transposed))) return "a product of integers came out wrong";
+    for (const product of forms === "all" ? products : products.slice(0, 1))
+      if (!(await rightProduct(device, dtype, product))) return "a product of integers came out wrong";
     return null;
   } catch (error) {
     return (error as Error).message;
   }
 }
 
-async function rightProduct(device: Device, { M, N, K }: { M: number; N: number; K: number }, transposed: boolean): Promise<boolean> {
+async function rightProduct(device: Device, dtype: DType, { M, N, K, transposed }: (typeof products)[number]): Promise<boolean> {
   const entry = (i: number, j: number) => ((7 * i + 5 * j + i * j) % 17) - 8;
   const make = (rows: number, columns: number, value: (row: number, column: number) => number) => {
-    const tensor = device.allocate([rows, columns], "bf16", "workspace");
+    const tensor = device.allocate([rows, columns], dtype, "workspace");
     device.write(
       tensor,
       Float32Array.from({ length: rows * columns }, (_, i) => value(Math.floor(i / columns), i % columns)),
@@ -31,6 +33,7 @@ async function rightProduct(device: Device, { M, N, K }: { M: number; N: number;
   const a = transposed ? make(K, M, (k, i) => entry(i, k)) : make(M, K, entry);
   const b = transposed ? make(N, K, (j, k) => entry(k, j)) : make(K, N, entry);
   const out = device.allocate([M, N], "f32", "workspace");
+  device.fill(out, 0.5); // or what is not written may be the product before
   try {
     device.matmul(out, a, b, { transposeA: transposed, transposeB: transposed });
     const product = await device.read(out);

@@ -79,13 +79,9 @@ export class WebgpuDevice extends WebgpuMemory implements Device {
     return `webgpu: ${this.title} (${this.kernels.description})`;
   }
 
-  /** The card's own units for products must show on a small one that they compute rightly, before a run relies on their driver. */
-  async proveUnits(): Promise<void> {
-    while (this.kernels.units.f16) {
-      const problem = await productProblem(this);
-      if (!problem) return;
-      this.kernels.leave(problem);
-    }
+  /** The card's own units for products must show on small ones, in every tile, that they compute rightly, before a run relies on their driver. */
+  proveUnits(): Promise<void> {
+    return this.kernels.prove((dtype, forms) => productProblem(this, dtype, forms));
   }
 
   // Dense algebra

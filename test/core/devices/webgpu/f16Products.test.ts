@@ -5,8 +5,10 @@ import assert from "node:assert/strict";
 import { rmSync } from "node:fs";
 import { after, test } from "node:test";
 import { openGpu } from "../../../../src/core/devices/webgpu/gpu.ts";
+import type { MatrixShape } from "../../../../src/core/devices/webgpu/kernels/matrixProduct.wgsl.ts";
 import { type TileShape, tileShapes } from "../../../../src/core/devices/webgpu/kernels/tiledProduct.wgsl.ts";
 import { openWebgpuDevice, WebgpuDevice } from "../../../../src/core/devices/webgpu/webgpuDevice.ts";
+import { emulatedFragments } from "../../../support/emulatedFragments.ts";
 import { prepareLlvmpipe } from "../../../support/llvmpipe.ts";
 import { chosenCases, failuresOf, productBits, writtenTensor } from "./products.ts";
 
@@ -35,6 +37,25 @@ test("every tile gives the same bits in f16", { skip }, async () => {
   const withTile = (tile: TileShape) => new WebgpuDevice({ ...gpu, units: { ...gpu.units, tiles: [tile] } });
   const [bits, ...others] = await Promise.all(tileShapes.map((tile) => productBits(withTile(tile), "bf16")));
   for (const other of others) assert.deepEqual(other, bits);
+  gpu.close();
+});
+
+test("a tile that computes wrongly, and units that do not compile, are left when the card is opened", { skip }, async () => {
+  const gpu = await openGpu();
+  const unit = { M: 16, N: 8, K: 16, lanes: 16 };
+  const doesNotCompile: MatrixShape = { rows: 32, columns: 48, own: { rows: 16, columns: 32 } };
+  const leavesRowsOut: TileShape = { rows: 96, columns: 64 };
+  const matrix = { unit, shapes: [doesNotCompile], fragments: emulatedFragments(unit, "f16") };
+  const device = new WebgpuDevice({ ...gpu, units: { f16: true, tiles: [tileShapes[0], leavesRowsOut], matrix } });
+  await device.proveUnits();
+  const [units, first, second] = device.description.split("; ");
+  assert.match(units, /\(f16$/);
+  assert.match(first, /^f16 tensor cores 16×8×16 in 32×48 left: ./);
+  assert.equal(second, "f16 in 96×64 left: a product of integers came out wrong)");
+  assert.deepEqual(
+    await productBits(device, "bf16"),
+    await productBits(new WebgpuDevice({ ...gpu, units: { ...gpu.units, tiles: tileShapes } }), "bf16"),
+  );
   gpu.close();
 });
 

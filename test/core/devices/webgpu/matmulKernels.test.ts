@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import type { DType } from "../../../../src/core/devices/device.ts";
+import type { Commands } from "../../../../src/core/devices/webgpu/commands.ts";
 import { type Gpu, openGpu } from "../../../../src/core/devices/webgpu/gpu.ts";
 import {
   allShapes,
@@ -14,7 +15,8 @@ import {
   subgroupFragments,
 } from "../../../../src/core/devices/webgpu/kernels/matrixProduct.wgsl.ts";
 import { type TileShape, tileShapes } from "../../../../src/core/devices/webgpu/kernels/tiledProduct.wgsl.ts";
-import { describeUnits, matmulKernel, productUnits } from "../../../../src/core/devices/webgpu/matmulKernels.ts";
+import { describeUnits, MatmulKernels, matmulKernel, type ProductUnits, productUnits } from "../../../../src/core/devices/webgpu/matmulKernels.ts";
+import type { Scales } from "../../../../src/core/devices/webgpu/scales.ts";
 import { TileTuner } from "../../../../src/core/devices/webgpu/tileTuner.ts";
 import { WebgpuDevice } from "../../../../src/core/devices/webgpu/webgpuDevice.ts";
 import { emulatedFragments } from "../../../support/emulatedFragments.ts";
@@ -65,6 +67,35 @@ test("the kernel follows from what the card offers and from the operands", () =>
   assert.equal(offered({}, smallCard), 1);
   assert.equal(offered({ subgroupMinSize: 16 }), 0, "which invocations make a subgroup is not known");
   assert.equal(offered({ subgroupMatrixConfigs: undefined }), 0);
+});
+
+/** What is tried and what is left when tiles fail as `problem` says, by kernel and tile. */
+async function proved(offered: ProductUnits, problem: (kernel: string, tile: string) => string | null) {
+  const kernels = new MatmulKernels(offered, {} as Scales, { canTime: false } as Commands);
+  const tried: string[] = [];
+  await kernels.prove(async (dtype, forms) => {
+    const { kind, shapes } = matmulKernel(kernels.units, dtype === "bf16");
+    const tile = shapes.map(({ rows, columns }) => `${rows}×${columns}`).join();
+    tried.push(`${kind} ${tile} ${forms}`);
+    return problem(kind, tile);
+  });
+  return { tried, units: kernels.units, description: kernels.description };
+}
+
+test("every tile is tried alone when a card is opened; those that fail are left, and units that have none", async () => {
+  const all = productUnits({ features: features("shader-f16", "subgroups", subgroupMatrix), limits }, info);
+  const f32 = ["f32 128×64 one", "f32 128×128 one"];
+  const sound = await proved(all, () => null);
+  assert.deepEqual(sound.tried, ["matrix 64×64 all", "matrix 128×64 one", "matrix 128×128 one", ...f32]);
+  assert.deepEqual(sound.units, all);
+  const large = await proved(all, (kernel, tile) => (kernel === "matrix" && tile === "128×128" ? "no registers" : null));
+  assert.deepEqual(large.units, { ...all, matrix: { ...all.matrix, shapes: allShapes.slice(0, 2) } });
+  assert.equal(large.description, "f16 tensor cores 16×16×16; f16 tensor cores 16×16×16 in 128×128 left: no registers");
+  const none = await proved(all, (kernel, tile) => (kernel === "f32" && tile === "128×64" ? null : "wrong"));
+  assert.deepEqual(none.tried.slice(3), ["f16 64×64 all", "f16 128×64 one", "f16 128×128 one", ...f32]);
+  assert.deepEqual(none.units, { f16: false, matrix: null, tiles: tileShapes.slice(0, 2) });
+  assert.match(none.description, /^f32; f16 tensor cores 16×16×16 in 64×64 left: wrong; .*; f32 in 128×128 left: wrong$/);
+  assert.deepEqual((await proved(productUnits({ features: features(), limits }, info), () => null)).tried, []);
 });
 
 test("tiles are timed in turn, once a class of sizes, and the fastest stays", () => {
