@@ -116,6 +116,7 @@ export async function chooseBlocks(run: Run, emit: Emit, control: RunControl, gi
   await retireBlocks(run, selection);
   await attachChosen(run, selection);
   state.lastSelection = state.step;
+  state.updates = 0; // the moments are new, and AdamW's correction of their bias counts from their start
   const file = path.join(run.folder, runFiles.selection);
   await pauseWhileDiskFull(run, emit, control, runFiles.selection, () => replaceFile(file, [Buffer.from(jsonText(selection))]));
   emitSelection(run, emit, selection);

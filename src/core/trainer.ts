@@ -45,7 +45,7 @@ export interface ScoredStep {
 export interface TrainerState {
   /** Updates done (skipped ones included). */
   step: number;
-  /** Updates that changed the parameters; AdamW's t. */
+  /** Updates that changed the parameters since they were chosen; AdamW's t. */
   updates: number;
   /** Global index of the next micro-batch. */
   nextBatch: number;

@@ -3,11 +3,14 @@ import assert from "node:assert/strict";
 import { cpSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
+import type { Tensor } from "../../../src/core/devices/device.ts";
 import { applyDelta, undoDelta } from "../../../src/core/files/deltaApply.ts";
 import { deltaOverrides, exportMerged } from "../../../src/core/files/mergedExport.ts";
 import { openModelFolder } from "../../../src/core/files/modelFolder.ts";
 import { openDelta } from "../../../src/core/files/smtDelta.ts";
+import type { SparseMatrixTuning } from "../../../src/core/methods/smt/smt.ts";
 import { checkRun } from "../../../src/core/prepare.ts";
+import { type Run, trainedBlocks } from "../../../src/core/run.ts";
 import { parseSelection, type Selection } from "../../../src/protocol/selection.ts";
 import { storyFolder } from "../../support/storyModel.ts";
 import { readConfig, resultOf, session, temporaryFolder, writeRunFile } from "./smallRuns.ts";
@@ -132,6 +135,35 @@ describe("what is written", () => {
       await onlyBlocksDiffer(copy, chosen);
       assert.ok(resultOf(runFolder).files["smt.safetensors"]);
     }
+  });
+
+  test("choosing anew: the first update of the new blocks is AdamW's first, as long as the learning rate", async (t) => {
+    const method = { name: "smt", blocks: 20, blockSize: 16, score: "meanOfAbs", warmup: { steps: 1 }, reselectEvery: 5 };
+    const train = { steps: 6, precision: "f32", learningRate: 1e-3, learningRateWarmupSteps: 0, schedule: "constant" };
+    let run: Run | null = null;
+    const weights = new Map<string, Float32Array>();
+    let longest = 0;
+    await session(writeRunFile(temporaryFolder(t), { method, train, evaluate: { every: null } }), {
+      async onOpen(open) {
+        run = open;
+      },
+      async atBoundary() {
+        const { state, device, model } = run as unknown as Run;
+        if (state.step === 5) for (const [name, tensor] of model.tensors.byName) weights.set(name, (await device.read(tensor)) as Float32Array);
+      },
+      async onDone(done) {
+        assert.deepEqual([done.state.step, done.state.lastSelection, done.state.updates], [6, 5, 1]);
+        for (const { name, row, column, values } of await trainedBlocks(done, done.method as SparseMatrixTuning)) {
+          const width = (done.model.tensors.byName.get(`${name}.weight`) as Tensor).shape[1];
+          const before = weights.get(`${name}.weight`) as Float32Array;
+          for (const [i, value] of values.entries()) {
+            const at = (16 * row + Math.floor(i / 16)) * width + 16 * column + (i % 16);
+            longest = Math.max(longest, Math.abs(value - before[at]));
+          }
+        }
+      },
+    });
+    assert.ok(Math.abs(longest - 1e-3) < 1e-6, `the longest step of an entry is ${longest}`);
   });
 
   test("a selection.json of one run starts another with the same blocks and no warm-up", async (t) => {
