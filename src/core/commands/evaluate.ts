@@ -5,7 +5,7 @@
 import path from "node:path";
 import type { RunConfig } from "../../protocol/runConfig.ts";
 import { checkSequenceLength, padTokenId, readTemplate } from "../data/loadData.ts";
-import { type DocumentOptions, type LoadedDocuments, loadDocuments } from "../data/loadDocuments.ts";
+import { type DocumentOptions, type LoadedDocuments, listed, loadDocuments } from "../data/loadDocuments.ts";
 import { evaluationBatches } from "../data/packing.ts";
 import { openModel } from "../inference.ts";
 import type { ModelConfig } from "../model/config.ts";
@@ -83,10 +83,7 @@ async function documentOptions(
 }
 
 function notesOf({ badRows, rowsWithoutTargets, truncated, skipped }: LoadedDocuments, data: string, sequenceLength: number): string[] {
-  const first = skipped
-    .slice(0, 3)
-    .map(({ line, reason }) => `line ${line}: ${reason}`)
-    .join("; ");
+  const first = listed([...skipped.bad, ...skipped.withoutTargets].slice(0, 3));
   const out = badRows + rowsWithoutTargets;
   return [
     ...(out > 0 ? [`${out} of the rows of ${data} left out (${first}${out > 3 ? "; …" : ""}).`] : []),

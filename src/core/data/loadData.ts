@@ -8,7 +8,7 @@ import { UserError } from "../../protocol/userError.ts";
 import { hashFile, sha256OfFile } from "../files/fileHash.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { Documents } from "./documents.ts";
-import { type DocumentOptions, type LoadedDocuments, loadDocuments, type SkippedRow } from "./loadDocuments.ts";
+import { type DocumentOptions, type LoadedDocuments, listed, loadDocuments, type SkippedRow } from "./loadDocuments.ts";
 import { OverlapWatch } from "./overlap.ts";
 import type { RowFormat } from "./rowFormats.ts";
 import type { Tokenizer } from "./tokenizer.ts";
@@ -38,7 +38,7 @@ export interface LoadedData {
   /** Training rows used, and rows left out of both files. */
   trainRows: number;
   skippedRows: number;
-  /** The first rows left out of each file, at most 20 a file. */
+  /** The first rows left out of each file: at most 20 bad ones and 20 without targets, bad ones first. */
   skipped: SkippedRow[];
   /** Training documents cut at sequenceLength. */
   truncated: number;
@@ -72,7 +72,7 @@ export async function loadData(options: DataOptions, tokenizer: Tokenizer, confi
     evaluation: evaluation?.documents ?? new Documents(),
     trainRows: train.rows,
     skippedRows: loaded.reduce((sum, { badRows, rowsWithoutTargets }) => sum + badRows + rowsWithoutTargets, 0),
-    skipped: loaded.flatMap(({ skipped }) => skipped),
+    skipped: loaded.flatMap(({ skipped }) => [...skipped.bad, ...skipped.withoutTargets]),
     truncated: train.truncated,
     notices,
     padTokenId: padTokenId(tokenizer, config),
@@ -118,10 +118,11 @@ export async function readTemplate(template: string): Promise<string> {
 function describe(path: string, loaded: LoadedDocuments, sequenceLength: number): DataNotice[] {
   const { badRows, rowsWithoutTargets, truncated, split, skipped } = loaded;
   const notices: DataNotice[] = [];
-  const lines = skipped.map(({ line, reason }) => `line ${line}: ${reason}`).join("; ");
-  if (badRows > 0) notices.push({ code: "data/bad-rows", message: `${count(badRows, "row")} of ${path} left out (${lines}).` });
+  const found = (rows: SkippedRow[], all: number) => `(${listed(rows)}${all > rows.length ? "; …" : ""})`;
+  if (badRows > 0) notices.push({ code: "data/bad-rows", message: `${count(badRows, "row")} of ${path} left out ${found(skipped.bad, badRows)}.` });
   if (rowsWithoutTargets > 0) {
-    const message = `${count(rowsWithoutTargets, "row")} of ${path} left out because nothing in the first ${sequenceLength} tokens is trained on.`;
+    const rows = found(skipped.withoutTargets, rowsWithoutTargets);
+    const message = `${count(rowsWithoutTargets, "row")} of ${path} left out because nothing in the first ${sequenceLength} tokens is trained on ${rows}.`;
     notices.push({ code: "data/rows-without-targets", message });
   }
   if (truncated > 0) {

@@ -42,8 +42,8 @@ export interface LoadedDocuments {
   /** Rows that could not be read, and rows whose every target was masked or cut off. */
   badRows: number;
   rowsWithoutTargets: number;
-  /** The first rows of both kinds. */
-  skipped: SkippedRow[];
+  /** The first rows of either kind, at most 20. */
+  skipped: { bad: SkippedRow[]; withoutTargets: SkippedRow[] };
   /** Documents that were longer than sequenceLength: cut off (responses), or split into windows (text). */
   truncated: number;
   split: number;
@@ -52,6 +52,11 @@ export interface LoadedDocuments {
 /** Rows that may be bad before a file is refused: 1 %, and one in any case. */
 const badShare = 0.01;
 const listedRows = 20;
+
+/** Rows with their lines and reasons, as sentences quote them. */
+export function listed(rows: readonly SkippedRow[]): string {
+  return rows.map(({ line, reason }) => `line ${line}: ${reason}`).join("; ");
+}
 
 /**
  * Reads `path`. `watch` sees every usable row. Throws UserError `data/…`, `template/…` or `tokenizer/no-eos`: unreadable file, unknown layout,
@@ -83,7 +88,7 @@ class Collector {
   readonly #vocabSize: number;
   readonly #encoder: RowEncoder;
   readonly #documents = new Documents();
-  readonly #skipped: SkippedRow[] = [];
+  readonly #skipped: LoadedDocuments["skipped"] = { bad: [], withoutTargets: [] };
   #format: RowFormat | null;
   #badRows = 0;
   #rowsWithoutTargets = 0;
@@ -108,11 +113,16 @@ class Collector {
 
   reject(line: number, reason: string): void {
     this.#badRows++;
-    this.#list(line, reason);
+    this.#list(this.#skipped.bad, line, reason);
   }
 
-  #list(line: number, reason: string): void {
-    if (this.#skipped.length < listedRows) this.#skipped.push({ file: this.#path, line, reason });
+  #rejectWithoutTargets(line: number, reason: string): void {
+    this.#rowsWithoutTargets++;
+    this.#list(this.#skipped.withoutTargets, line, reason);
+  }
+
+  #list(list: SkippedRow[], line: number, reason: string): void {
+    if (list.length < listedRows) list.push({ file: this.#path, line, reason });
   }
 
   take(value: unknown, line: number, watch: (example: Example, line: number) => void): void {
@@ -137,9 +147,8 @@ class Collector {
     const { sequenceLength } = this.#options;
     const length = Math.min(row.ids.length, sequenceLength);
     if (countTargets(row.marks, length) === 0) {
-      this.#rowsWithoutTargets++;
       if (row.ids.length > length) this.#cutPrompts++;
-      this.#list(line, row.ids.length > length ? `its prompt fills all ${sequenceLength} tokens` : "no token of it is trained on");
+      this.#rejectWithoutTargets(line, row.ids.length > length ? `its prompt fills all ${sequenceLength} tokens` : "no token of it is trained on");
       return;
     }
     if (row.ids.length > length) this.#truncated++;
@@ -164,10 +173,7 @@ class Collector {
     if (example.continues) return;
     if (ids.length > sequenceLength) this.#split++;
     if (this.#documents.count > before) this.rows++;
-    else {
-      this.#rowsWithoutTargets++;
-      this.#list(line, "it has a single token");
-    }
+    else this.#rejectWithoutTargets(line, "it has a single token");
   }
 
   #add(row: EncodedRow, line: number): void {
@@ -184,13 +190,13 @@ class Collector {
 
   finish(): LoadedDocuments {
     const usable = this.rows + this.#rowsWithoutTargets;
-    const examples = this.#skipped.slice(0, 3).map(({ line, reason }) => `line ${line}: ${reason}`);
-    const found = examples.length === 0 ? "" : ` (${examples.join("; ")})`;
+    const { bad, withoutTargets } = this.#skipped;
+    const found = (rows: SkippedRow[]) => (rows.length === 0 ? "" : ` (${listed(rows.slice(0, 3))})`);
     if (this.#documents.count === 0 || this.#format === null) {
       const layouts = "{prompt, completion}, {instruction, input, output}, {question, answer}, {messages} or {text}";
       throw new UserError(
         "data/no-usable-row",
-        `${this.#path} has no usable row${found}.`,
+        `${this.#path} has no usable row${found([...bad, ...withoutTargets])}.`,
         this.#cutPrompts > 0
           ? "Raise train.sequenceLength, so that there is room for an answer behind the prompt."
           : `Give rows like ${layouts}; data.format names the layout.`,
@@ -198,7 +204,7 @@ class Collector {
     }
     const allowed = Math.max(1, Math.floor(badShare * (usable + this.#badRows)));
     if (this.#badRows > allowed) {
-      const message = `${this.#badRows} of ${usable + this.#badRows} rows of ${this.#path} are bad, more than the ${allowed} that are skipped${found}.`;
+      const message = `${this.#badRows} of ${usable + this.#badRows} rows of ${this.#path} are bad, more than the ${allowed} that are skipped${found(bad)}.`;
       throw new UserError("data/too-many-bad-rows", message, "Correct or remove these rows.");
     }
     return {

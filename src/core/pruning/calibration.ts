@@ -4,7 +4,7 @@
  */
 import path from "node:path";
 import { UserError } from "../../protocol/userError.ts";
-import { type LoadedDocuments, loadDocuments } from "../data/loadDocuments.ts";
+import { type LoadedDocuments, listed, loadDocuments } from "../data/loadDocuments.ts";
 import type { Tokenizer } from "../data/tokenizer.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { Random } from "../random.ts";
@@ -82,6 +82,5 @@ function tooLittle({ file, samples, sequenceLength }: CalibrationOptions, availa
 
 function notesOf(file: string, { badRows, skipped }: LoadedDocuments): string[] {
   if (badRows === 0) return [];
-  const first = skipped[0] ? ` (line ${skipped[0].line}: ${skipped[0].reason})` : "";
-  return [`${badRows} of the rows of ${path.basename(file)} left out${first}.`];
+  return [`${badRows} of the rows of ${path.basename(file)} left out (${listed(skipped.bad.slice(0, 1))}).`];
 }

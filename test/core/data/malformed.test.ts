@@ -157,6 +157,25 @@ test(`${wholeFiles.length} whole files give their verdict`, async () => {
   }
 });
 
+test("bad rows and rows without targets are named apart: many of one kind hide none of the other", async () => {
+  const long = JSON.stringify({ prompt: "p".repeat(200), completion: "b" });
+  const file = path.join(folder, "mixed.jsonl");
+  const load = (bad: number) => {
+    const lines = [...Array<string>(25).fill(long), good, ...Array<string>(bad).fill("nope"), ...Array<string>(20).fill(good)];
+    return writeFile(file, lines.join("\n")).then(() => loadData({ ...defaults, train: file, sequenceLength: 128 }, tokenizer, byteConfig));
+  };
+  const { notices, skipped, skippedRows } = await load(1);
+  const messages = new Map(notices.map(({ code, message }) => [code, message]));
+  assert.match(messages.get("data/bad-rows") ?? "", /^1 row of .* left out \(line 27: it is not valid JSON[^;]*\)\.$/);
+  const without = messages.get("data/rows-without-targets") ?? "";
+  assert.match(without, /^25 rows of .*is trained on \(line 1: its prompt fills all 128 tokens; line 2: .*; line 20: [^;]*; …\)\.$/);
+  assert.deepEqual([skippedRows, skipped.length, skipped[0].line, skipped[20].line], [26, 21, 27, 20]);
+  await assert.rejects(load(3), {
+    code: "data/too-many-bad-rows",
+    message: /^3 of 49 rows of .*\(line 27: it is not valid JSON.*; line 28: .*; line 29: [^;]*\)\.$/,
+  });
+});
+
 test("missing files and folders are named", async () => {
   await mkdir(path.join(folder, "sub.jsonl"));
   await assert.rejects(loadData({ ...defaults, train: path.join(folder, "no.jsonl") }, tokenizer, byteConfig), { code: "data/missing-file" });
