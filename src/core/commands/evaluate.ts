@@ -10,6 +10,7 @@ import { evaluationBatches } from "../data/packing.ts";
 import { openModel } from "../inference.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { runBatch } from "../model/llama.ts";
+import { perplexityOf } from "../tasks/perplexity.ts";
 import { formatLoss } from "../terminal/format.ts";
 import { evaluatePerplexity, evaluateTasks } from "./evaluateTasks.ts";
 import { printNotes } from "./notes.ts";
@@ -28,7 +29,7 @@ export interface Evaluated {
   sequenceLength: number;
 }
 
-/** Evaluates. Throws UserError for a model or data that cannot be read. */
+/** Evaluates. Throws UserError for a model or data that cannot be read, and when the loss is no number. */
 export async function evaluateOn(
   { modelOrRun, base, data, sequenceLength: asked, rows }: Omit<EvaluateOptions, "json" | "verbose">,
   { onNotes, signal }: Waiting,
@@ -50,7 +51,7 @@ export async function evaluateOn(
       tokens += batch.unmaskedTokens;
     }
     const loss = lossSum / tokens;
-    return { loss, perplexity: Math.exp(loss), tokens, rows: loaded.rows, sequenceLength };
+    return { loss, perplexity: perplexityOf(loss), tokens, rows: loaded.rows, sequenceLength };
   } finally {
     opened.close();
   }

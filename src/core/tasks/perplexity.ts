@@ -68,7 +68,19 @@ export async function perplexity(open: OpenModel, { file, sequenceLength, onProg
   });
   const tokens = windows * (T - 1);
   const loss = lossSum / tokens;
-  return { perplexity: Math.exp(loss), loss, tokens, windows, sequenceLength: T, droppedTokens: ids.length - windows * T };
+  return { perplexity: perplexityOf(loss), loss, tokens, windows, sequenceLength: T, droppedTokens: ids.length - windows * T };
+}
+
+/** exp of a mean NLL in nats. Throws UserError `evaluate/not-finite` where it is no number: nothing was measured then. */
+export function perplexityOf(loss: number): number {
+  const result = Math.exp(loss);
+  if (Number.isFinite(result)) return result;
+  throw new UserError(
+    "evaluate/not-finite",
+    `The model computes NaN or infinity: its mean loss is ${loss}.`,
+    "Evaluate an earlier checkpoint, or look whether training diverged.",
+    { badInput: false },
+  );
 }
 
 async function joinedText(file: string): Promise<string> {

@@ -9,6 +9,7 @@ import { demoData, finishedRun, runFileText, sparseTuner, temporaryFolder } from
 
 const folder = temporaryFolder(after);
 const heldOut = path.join(demoData, "gsm8k-test.jsonl");
+const heldOutText = path.join(folder, "text.txt");
 const write = (name: string, text: string | Uint8Array) => {
   mkdirSync(path.dirname(path.join(folder, name)), { recursive: true });
   writeFileSync(path.join(folder, name), text);
@@ -42,6 +43,7 @@ function modelWith(name: string, files: Record<string, string | Uint8Array>, con
 
 let run: string;
 before(() => {
+  write("text.txt", "Once upon a time there was a little girl. ".repeat(200));
   ({ run } = finishedRun(folder, "small", runFileText()));
 });
 
@@ -117,6 +119,18 @@ test("a target with something in it, a file for a folder, and an unknown block a
   );
   refused(["inspect", storyFolder], /is no run folder/, /\.sparse-tuner\/runs/);
   refused(["apply", storyFolder, "full-delta"], /has no smt\.safetensors/, /Give/);
+});
+
+test("a model that computes no number is not evaluated as if it had", () => {
+  const weights = readFileSync(path.join(storyFolder, "model.safetensors"));
+  const headerBytes = Number(weights.readBigUInt64LE(0));
+  const header = JSON.parse(weights.toString("utf8", 8, 8 + headerBytes));
+  const [start, end] = header["model.norm.weight"].data_offsets.map((at: number) => 8 + headerBytes + at);
+  for (let at = start; at < end; at += 2) weights.writeUInt16LE(0x7f7f, at); // the largest bf16: finite, until it is multiplied
+  const model = modelWith("huge", { "model.safetensors": weights });
+  const sentence = /^sparse-tuner: The model computes NaN or infinity: its mean loss is (NaN|Infinity)\.$/;
+  refused(["evaluate", model, "--data", heldOut, "--rows", "3", "--json"], sentence, /look whether training diverged/, 1);
+  refused(["evaluate", model, "--perplexity", heldOutText, "--json"], sentence, /look whether training diverged/, 1);
 });
 
 test("a prompt that leaves no room says how much there is", () => {
