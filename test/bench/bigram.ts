@@ -14,7 +14,7 @@ const { vocabSize } = (await openModelConfig(modelFolder)).config;
 
 function documents(file: string): ArrayLike<number>[] {
   const rows = readFileSync(file, "utf8").trimEnd().split("\n");
-  return rows.map((row) => tokenizer.encode((JSON.parse(row) as { text: string }).text, true));
+  return rows.map((row) => tokenizer.encode((JSON.parse(row) as { text: string }).text));
 }
 
 /** Pairs of neighbouring tokens, as first · V + second. */
