@@ -148,6 +148,11 @@ export class CoreClient {
     await this.#rpc.request("watchCard", { on });
   }
 
+  /** After how long without a host the run is saved and stopped; null keeps it running. */
+  async stopWhenAlone(afterMs: number | null): Promise<void> {
+    await this.#rpc.request("stopWhenAlone", { afterMs });
+  }
+
   /** Reads entries of a block at the next step boundary. */
   async readBlock(request: CoreParams["readBlock"]): Promise<BlockValues> {
     const reading = await this.#rpc.request("readBlock", request);

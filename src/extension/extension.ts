@@ -66,6 +66,7 @@ export function activate(context: vscode.ExtensionContext): SparseTunerApi {
     registerCompareLanguage(),
     registerTensorFileEditor(parts),
     registerTrainingPreview(parts),
+    vscode.workspace.onDidChangeConfiguration((change) => change.affectsConfiguration("sparseTuner.keepRunning") && void runs.keepRunningChanged()),
     vscode.workspace.onDidGrantWorkspaceTrust(() => attach(parts)),
     vscode.workspace.onDidChangeWorkspaceFolders(() => attach(parts)),
     // Another window, or a script, may have started a run here.

@@ -77,6 +77,11 @@ export const requestSchemas = {
   watchHeatmap: Type.Object({ on: Type.Boolean() }, closed),
   /** Asks for the graphics card's figures as `card` notifications, or for no more. A host asks only while somebody looks. */
   watchCard: Type.Object({ on: Type.Boolean() }, closed),
+  /**
+   * After how long without a host the run is saved and stopped; null: never. Who says it last decides. A core of an earlier version does not know it, and
+   * keeps what it was started with.
+   */
+  stopWhenAlone: Type.Object({ afterMs: Type.Union([Type.Integer({ minimum: 0, maximum: 1e9 }), Type.Null()]) }, closed),
   /** Reads entries of a block of a linear map at the next step boundary; `row` and `column` count blocks. The values come as a `block` frame. */
   readBlock: Type.Object(
     {
@@ -127,6 +132,7 @@ export const resultSchemas = {
   status,
   watchHeatmap: nothing,
   watchCard: nothing,
+  stopWhenAlone: nothing,
   /** `frame` is the `id` of the frame that holds the values, row-major f32. Or what was not kept, and why: never zeros. */
   readBlock: Type.Union([
     Type.Object({

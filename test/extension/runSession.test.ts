@@ -196,6 +196,40 @@ test("with keepRunning off the core saves and stops once no window has been atta
   assert.equal(openWindow(t).runs.get(session.runFolder).view.state, "stopped");
 });
 
+test("a live run follows the setting keepRunning of the window that attached last, and its changes", async (t) => {
+  const times = { aloneMs: 500 };
+  let keep = true;
+  const first = openWindow(t, { keepRunning: () => keep, times }).runs;
+  const session = await started(t, first);
+  await new Watcher(session).stepped();
+  const { pid } = session.view;
+  keep = false;
+  await first.keepRunningChanged();
+  // Told before it follows: with the first event it sees, the core knows its setting.
+  const second = openWindow(t, { keepRunning: () => true, times }).runs;
+  const seen = second.get(session.runFolder);
+  await until(() => seen.live);
+  await new Watcher(seen).stepped(1);
+  for (const window of [first, second]) window.dispose();
+  const leftMs = Date.now();
+  const loggedMs = () => readLog(session.runFolder).at(-1)?.timeMs ?? 0;
+  await until(
+    () => loggedMs() > leftMs + 2500,
+    20_000,
+    () => "it was stopped all the same",
+  );
+
+  const third = openWindow(t, { keepRunning: () => keep, times }).runs;
+  keep = true;
+  const again = third.get(session.runFolder);
+  await until(() => again.live);
+  assert.equal(again.view.pid, pid);
+  keep = false;
+  await third.keepRunningChanged();
+  third.dispose();
+  await until(() => readLog(session.runFolder).at(-1)?.kind === "stopped");
+});
+
 test("Restricted Mode: nothing is started or attached to, the folder is read, and trust lets it in", async (t) => {
   const { runs } = openWindow(t);
   const session = await started(t, runs);

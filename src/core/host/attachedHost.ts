@@ -34,6 +34,8 @@ export interface AttachedCore {
   heatmap: HeatmapFeed;
   card: CardFeed;
   status(): CoreStatus;
+  /** Milliseconds without a host after which the run is saved and stopped; null keeps it running. */
+  stopWhenAlone(afterMs: number | null): void;
   log(line: string): void;
 }
 
@@ -179,6 +181,10 @@ export class AttachedHost implements FrameSink, CardSink {
     },
     watchCard: ({ on }) => {
       this.#core.card.watch(this, on);
+      return {};
+    },
+    stopWhenAlone: ({ afterMs }) => {
+      this.#core.stopWhenAlone(afterMs);
       return {};
     },
     readCell: (place) => this.#core.steering.readCell(place),

@@ -30,7 +30,7 @@ import { Steering } from "./steering.ts";
 export interface CoreHostOptions {
   runFolder: string;
   nonce: string;
-  /** Milliseconds after which the run is saved and stopped while no host is attached; null keeps it running. */
+  /** Milliseconds after which the run is saved and stopped while no host is attached; null keeps it running. Hosts may change it. */
   stopWhenAloneMs: number | null;
   /** Keeps every frame of scores and magnitudes in the run folder, for tests that compare what was shown with what was sent. */
   recordFrames: boolean;
@@ -48,7 +48,6 @@ export class CoreHost implements AttachedCore {
   readonly steering = new Steering((run, still) => this.#look(run, still));
   readonly heatmap: HeatmapFeed;
   readonly card = new CardFeed();
-  readonly #options: CoreHostOptions;
   readonly #hosts = new Set<AttachedHost>();
   readonly #connections = new Set<FrameSocket>();
   #listener: Listener | null = null;
@@ -57,11 +56,12 @@ export class CoreHost implements AttachedCore {
   #run: Run | null = null;
   #lastSequence = 0;
   #lastAttachedMs = performance.now();
+  #stopWhenAloneMs: number | null;
 
   constructor(options: CoreHostOptions) {
-    this.#options = options;
     this.runFolder = realpathSync(options.runFolder);
     this.nonce = options.nonce;
+    this.#stopWhenAloneMs = options.stopWhenAloneMs;
     const record = (frame: Uint8Array) => appendFileSync(path.join(this.runFolder, runFiles.frames), frame);
     this.heatmap = new HeatmapFeed(() => this.#run?.smt?.blockSize ?? 1, options.recordFrames ? record : undefined);
   }
@@ -113,6 +113,10 @@ export class CoreHost implements AttachedCore {
   status(): CoreStatus {
     const { state, step, totalSteps } = this.steering;
     return { state, step, totalSteps, lastSequence: this.#lastSequence, clients: this.#attached().length };
+  }
+
+  stopWhenAlone(afterMs: number | null): void {
+    this.#stopWhenAloneMs = afterMs;
   }
 
   log(line: string): void {
@@ -203,7 +207,7 @@ export class CoreHost implements AttachedCore {
   #beat(): void {
     for (const host of this.#hosts) host.heartbeat();
     void this.#listener?.reopenIfGone();
-    const { stopWhenAloneMs } = this.#options;
+    const stopWhenAloneMs = this.#stopWhenAloneMs;
     if (stopWhenAloneMs === null || this.#attached().length > 0 || this.steering.stopRequested()) return;
     if (performance.now() - this.#lastAttachedMs < stopWhenAloneMs) return;
     this.steering.command("stop", randomUUID(), `the core, alone for ${Math.round(stopWhenAloneMs / 1000)} s,`);

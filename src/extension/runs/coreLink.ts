@@ -144,6 +144,18 @@ export class CoreLink {
     if (this.client) await this.#tellWatching(this.client, on);
   }
 
+  /** Tells the core what the setting keepRunning is by now. */
+  async tellKeepRunning(): Promise<void> {
+    const { client } = this;
+    if (!client) return;
+    try {
+      await client.stopWhenAlone(this.#services.keepRunning() ? null : this.#times.aloneMs);
+    } catch (error) {
+      // A core of an earlier version goes on as it was started; the end of one that has gone is dealt with where every end is.
+      this.#services.log(`${this.#runFolder}: keepRunning: ${error instanceof Error ? error.message : error}`);
+    }
+  }
+
   async #tellWatching(client: CoreClient, on: boolean): Promise<void> {
     await client.watchHeatmap(on);
     // A core of an earlier version, which still works on its run, knows no card.
@@ -264,6 +276,7 @@ export class CoreLink {
     this.#set({ kind: "attached", client, status: client.hello.status, responding: true });
     try {
       if (this.#stopWanted) await client.command("stop", randomUUID());
+      await this.tellKeepRunning();
       await client.follow(this.#history.lastSequence);
       if (this.#watchingFrames) await this.#tellWatching(client, true);
     } catch (error) {

@@ -165,6 +165,11 @@ export class RunSession {
     return this.#open().link.command(name);
   }
 
+  /** The setting keepRunning is another one. */
+  keepRunningChanged(): Promise<void> {
+    return this.#open().link.tellKeepRunning();
+  }
+
   /** SIGKILL for a core of the register that does not respond. */
   kill(): Promise<void> {
     return this.#open().link.kill();

@@ -90,6 +90,11 @@ export class RunSessions {
     return session;
   }
 
+  /** The setting keepRunning is another one: cores that are attached to are told. */
+  async keepRunningChanged(): Promise<void> {
+    await Promise.all([...this.#sessions.values()].map(({ session }) => session.live && session.keepRunningChanged()));
+  }
+
   /** Forgets a run whose folder was deleted. */
   remove(session: RunSession): void {
     const known = this.#sessions.get(session.runFolder);
