@@ -10,6 +10,11 @@ export function setStrings(strings: Readonly<Record<string, string>>): void {
   translations = strings;
 }
 
+/** Whether texts stand as they are in the code. */
+export function isEnglish(): boolean {
+  return Object.keys(translations).length === 0;
+}
+
 /** The text in the display language, with `{0}`, `{1}` … replaced by the arguments. */
 export function t(text: string, ...args: (string | number)[]): string {
   const pattern = Object.hasOwn(translations, text) ? translations[text] : text;

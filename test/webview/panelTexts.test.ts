@@ -9,6 +9,7 @@ import { applyFrame, emptyHeatmap } from "../../webview/panel/heatmap/model.ts";
 import { exactText, numberText, valueText } from "../../webview/panel/heatmap/numberText.ts";
 import { cellSentence, cellText, emptyText, missingText, sourceText } from "../../webview/panel/heatmap/texts.ts";
 import { choosesBlocks, methodOf } from "../../webview/panel/methodTexts.ts";
+import { noticeText } from "../../webview/panel/noticeTexts.ts";
 import { actionText, durationText, progressOf, progressText, runStatus } from "../../webview/panel/runStatus.ts";
 import { holdsLabel, percentText, pieSlices, projectionText, shareFigure, shownProjections, slicePath } from "../../webview/panel/shares.ts";
 import { initialState, type PanelState } from "../../webview/panel/store.ts";
@@ -271,4 +272,12 @@ test("shares: Q, K and V always, others when they hold any; the pie is a whole c
 test("text on a colour is black or white, by what is read better", () => {
   assert.equal(readableOn("#ffff00"), "#000000");
   assert.equal(readableOn("#0000a0"), "#ffffff");
+});
+
+test("a notice of the core begins with what it is about where the window is not English", () => {
+  const said = "3 rows of /d.jsonl left out (lines 1, 2, 3).";
+  assert.equal(noticeText("data/bad-rows", said), said);
+  setStrings({ "Rows that cannot be used were left out.": "无法使用的行已略去。" });
+  assert.equal(noticeText("data/bad-rows", said), `无法使用的行已略去。 ${said}`);
+  assert.equal(noticeText("no/such", said), said);
 });

@@ -9,6 +9,7 @@ import { send } from "../host.ts";
 import { t } from "../strings.ts";
 import { formatCount } from "./byteUnits.ts";
 import { choosesBlocks } from "./methodTexts.ts";
+import { noticeText } from "./noticeTexts.ts";
 import { actionText, durationText, progressOf, progressText, runStatus } from "./runStatus.ts";
 import type { PanelState, Store } from "./store.ts";
 import "../runSigns.css";
@@ -105,7 +106,7 @@ function mountFacts() {
 
 /** Why the device is this one, where another was tried: the notices about it. */
 function choiceText(notices: PanelState["notices"]): string {
-  const messages = notices.filter(({ code }) => code.startsWith("device/")).map(({ message }) => message);
+  const messages = notices.filter(({ code }) => code.startsWith("device/")).map(({ code, message }) => noticeText(code, message));
   return [...new Set(messages)].join("\n");
 }
 

@@ -6,6 +6,7 @@
 import { element } from "../element.ts";
 import { t } from "../strings.ts";
 import { type NoticeGroup, noticeGroups } from "./noticeGroups.ts";
+import { noticeText } from "./noticeTexts.ts";
 import type { Notice, PanelState, Store } from "./store.ts";
 import "./notices.css";
 
@@ -53,8 +54,8 @@ function announcement(notices: readonly Notice[], added: number): string {
   return added === 1 ? newest : t("{0} new notices. The newest: {1}", added, newest);
 }
 
-function words({ kind, message }: Pick<Notice, "kind" | "message">): string {
-  return kind === "skipped" ? t("The update was left out: {0}.", message) : message;
+function words({ kind, code, message }: Pick<Notice, "kind" | "code" | "message">): string {
+  return kind === "skipped" ? t("The update was left out: {0}.", message) : noticeText(code, message);
 }
 
 function item(group: NoticeGroup): HTMLElement {

@@ -78,9 +78,10 @@ async function weightsToPatch(folder: ModelFolder, delta: Delta, direction: Dire
   });
   if (sha256 !== delta.baseSha256) throw wrongBase(folder, delta, sha256);
   if (pending.size === 0 && distinguishable) {
-    const [code, state] = direction === "apply" ? ["already-applied", "already has this delta"] : ["not-applied", "does not have this delta"];
+    const [code, state] =
+      direction === "apply" ? ["delta/already-applied", "already has this delta"] : ["delta/not-applied", "does not have this delta"];
     throw new UserError(
-      `delta/${code}`,
+      code,
       `${folder.path} ${state}; nothing was changed.`,
       direction === "apply" ? "Use `undo` to take it out." : "Use `apply` to put it in.",
     );

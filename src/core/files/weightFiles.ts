@@ -83,18 +83,18 @@ function noWeights(folder: string, names: string[]): UserError {
 
 async function readIndex(folder: string): Promise<Map<string, string>> {
   const file = path.join(folder, indexFile);
-  const fail = (code: string, reason: string) => new UserError(`model/${code}`, `${file}: ${reason}.`, "Download the index again.");
+  const fail = (code: string, reason: string) => new UserError(code, `${file}: ${reason}.`, "Download the index again.");
   const json = await readJson(await insideFolder(folder, indexFile), file);
   const map = typeof json === "object" && json !== null && !Array.isArray(json) ? json.weight_map : null;
-  if (typeof map !== "object" || map === null || Array.isArray(map)) throw fail("bad-index", "it has no weight_map");
+  if (typeof map !== "object" || map === null || Array.isArray(map)) throw fail("model/bad-index", "it has no weight_map");
   for (const [name, shard] of Object.entries(map)) {
-    if (typeof shard !== "string") throw fail("bad-index", `weight_map has no file name for ${quote(name)}`);
+    if (typeof shard !== "string") throw fail("model/bad-index", `weight_map has no file name for ${quote(name)}`);
     if (shard !== path.posix.basename(shard) || shard !== path.win32.basename(shard) || shard === "" || shard.includes("\0")) {
-      throw fail("bad-shard-name", `${quote(shard)} is not the plain name of a file in the folder`);
+      throw fail("model/bad-shard-name", `${quote(shard)} is not the plain name of a file in the folder`);
     }
-    if (!shard.endsWith(".safetensors")) throw fail("bad-shard-name", `${quote(shard)} is not a safetensors file`);
+    if (!shard.endsWith(".safetensors")) throw fail("model/bad-shard-name", `${quote(shard)} is not a safetensors file`);
   }
-  if (Object.keys(map).length === 0) throw fail("bad-index", "its weight_map is empty");
+  if (Object.keys(map).length === 0) throw fail("model/bad-index", "its weight_map is empty");
   return new Map(Object.entries(map) as [string, string][]);
 }
 
