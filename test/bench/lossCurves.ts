@@ -8,21 +8,22 @@ import path from "node:path";
 import type { ComputingDevice } from "../../src/core/devices/choose.ts";
 import { openDevice } from "../../src/core/devices/open.ts";
 import { prepareGraphicsCard } from "../support/graphicsCard.ts";
-import { distance, fullSteps, lossCurve } from "../support/lossCurve.ts";
+import { distance, fullRate, fullSteps, lossCurve } from "../support/lossCurve.ts";
 
 const [steps = String(fullSteps), ...named] = process.argv.slice(2);
 const devices = (named.length > 0 ? named : ["tensorflow", "webgpu"]) as ComputingDevice[];
 const folder = mkdtempSync(path.join(os.tmpdir(), "sparse-tuner-curves-"));
 try {
   if (devices.includes("webgpu")) prepareGraphicsCard();
-  console.log("| device | precision | updates | worst distance | mean distance | last loss | the cpu's |\n|---|---|---|---|---|---|---|");
+  console.log("| device | precision | updates | rate | worst distance | mean distance | worst, not updated |\n|---|---|---|---|---|---|---|");
   for (const name of devices)
     for (const precision of ["f32", "bf16"] as const) {
       const theirs = await lossCurve(folder, "cpu", precision, Number(steps));
       const ours = await lossCurve(folder, name, precision, Number(steps));
-      const { worst, mean } = distance(ours, theirs);
-      const cells = [await descriptionOf(name), precision, steps, worst.toExponential(1), mean.toExponential(1), lastOf(ours), lastOf(theirs)];
-      console.log(`| ${cells.join(" | ")} |`);
+      const still = await lossCurve(folder, "cpu", precision, Number(steps), 0);
+      const [{ worst, mean }, learnt] = [distance(ours, theirs), distance(still, theirs)];
+      const distances = [worst, mean, learnt.worst].map((each) => each.toExponential(1));
+      console.log(`| ${[await descriptionOf(name), precision, steps, fullRate.toExponential(), ...distances].join(" | ")} |`);
     }
 } finally {
   rmSync(folder, { recursive: true, force: true });
@@ -32,8 +33,4 @@ async function descriptionOf(name: ComputingDevice): Promise<string> {
   const { device } = await openDevice(name, "auto");
   device.close();
   return device.description;
-}
-
-function lastOf(losses: Float64Array): string {
-  return (losses.at(-1) ?? Number.NaN).toFixed(6);
 }

@@ -3,7 +3,7 @@
  * The model's memory is given back.
  */
 import assert from "node:assert/strict";
-import type { Device } from "../../src/core/devices/device.ts";
+import type { Device, Tensor } from "../../src/core/devices/device.ts";
 import { openCache } from "../../src/core/generate.ts";
 import { attachAdapter } from "../../src/core/methods/adapters.ts";
 import { Frozen } from "../../src/core/methods/frozen.ts";
@@ -14,6 +14,7 @@ import { type Llama, runBatch, runLogits } from "../../src/core/model/llama.ts";
 import type { Precision } from "../../src/core/model/tensors.ts";
 import { gradientNorm, updateParameters, zeroGradients } from "../../src/core/optim/update.ts";
 import { adapterConfig } from "./adapters.ts";
+import { relativeL2 } from "./goldens.ts";
 import { openStory, plainBatch } from "./storyModel.ts";
 
 const tokens = 32;
@@ -39,10 +40,12 @@ export const methodsOfEachKind: Record<string, Attach> = {
   dora: ({ device, tensors }) => attachAdapter(device, tensors, adapterConfig("dora", { rank: 4, dropout: 0.1 }), 1),
 };
 
-/** Losses and gradient norms of the updates; `afterStep` is called between them. */
+/** Losses and gradient norms of the updates, and what these changed of the trained parameters and of the model's weights; `afterStep` is called between them. */
 export async function trained(device: Device, precision: Precision, attach: Attach, afterStep = () => {}) {
   const model = await openStory(device, precision, tokens);
   const method = attach(model);
+  const tensors = { parameters: method.parameters.map(({ value }) => value), weights: [...model.tensors.byName.values()] };
+  const before = { parameters: await valuesOf(device, tensors.parameters), weights: await valuesOf(device, tensors.weights) };
   const losses: number[] = [];
   const norms: number[] = [];
   for (let step = 1; step <= steps; step++) {
@@ -55,19 +58,53 @@ export async function trained(device: Device, precision: Precision, attach: Atta
     method.afterUpdate();
     afterStep();
   }
+  const changes = {
+    parameters: difference(await valuesOf(device, tensors.parameters), before.parameters),
+    weights: difference(await valuesOf(device, tensors.weights), before.weights),
+  };
   method.release();
-  for (const tensor of [...model.tensors.byName.values(), model.rope.cos, model.rope.sin]) device.free(tensor);
-  return { losses, norms };
+  for (const tensor of [...tensors.weights, model.rope.cos, model.rope.sin]) device.free(tensor);
+  return { losses, norms, changes };
+}
+
+async function valuesOf(device: Device, tensors: readonly Tensor[]): Promise<Float32Array> {
+  const parts = await Promise.all(tensors.map((tensor) => device.read(tensor) as Promise<Float32Array>));
+  const values = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    values.set(part, at);
+    at += part.length;
+  }
+  return values;
+}
+
+function difference(after: Float32Array, before: Float32Array): Float32Array {
+  return after.map((value, i) => value - before[i]);
 }
 
 type Trained = Awaited<ReturnType<typeof trained>>;
 
-/** f32: rounding alone, which a few updates at this rate amplify little. bf16: what rounds to 8 bits may fall on either side. */
+/**
+ * f32: rounding alone, which a few updates at this rate amplify little. bf16: what rounds to 8 bits may fall on either side. Whether the updates were made shows
+ * in what they changed; the losses of a few alone would not tell.
+ */
 export function expectAlike(ours: Trained, theirs: Trained, precision: Precision): void {
-  const [lossTolerance, normTolerance] = precision === "f32" ? [1e-4, 1e-3] : [5e-2, 5e-2];
+  const [lossTolerance, normTolerance, changeTolerance] = precision === "f32" ? [1e-4, 1e-3, 1e-3] : [5e-2, 5e-2, 0.15];
   for (let i = 0; i < steps; i++) {
     assert.ok(Math.abs(ours.losses[i] - theirs.losses[i]) <= lossTolerance, `losses ${ours.losses} beside ${theirs.losses}`);
     assert.ok(Math.abs(ours.norms[i] / theirs.norms[i] - 1) <= normTolerance, `norms ${ours.norms} beside ${theirs.norms}`);
+  }
+  for (const what of ["parameters", "weights"] as const) {
+    const [change, expected] = [ours.changes[what], theirs.changes[what]];
+    if (expected.every((value) => value === 0))
+      assert.ok(
+        change.every((value) => value === 0),
+        `the ${what} changed`,
+      );
+    else {
+      const error = relativeL2(change, expected);
+      assert.ok(error <= changeTolerance, `the change of the ${what}: relative L2 ${error}`);
+    }
   }
 }
 

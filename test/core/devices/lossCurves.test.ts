@@ -1,47 +1,50 @@
 /**
- * The same run file gives the same loss curve on every device: losses of the first updates beside the cpu's. On a software card few, because each takes
- * seconds; `npm run curves` compares all 200.
+ * The same run file gives the same loss curve on every device: its losses beside the cpu's, which must lie much nearer than those of a model that is not
+ * updated. All 200 on TensorFlow in f32; where updates take long there are fewer, at a rate at which these few are seen; `npm run curves` compares all.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { ComputingDevice } from "../../../src/core/devices/choose.ts";
 import type { Precision } from "../../../src/core/model/tensors.ts";
 import { prepareGraphicsCard } from "../../support/graphicsCard.ts";
-import { distance, fullSteps, lossCurve, tolerances } from "../../support/lossCurve.ts";
+import { fullRate, fullSteps, judge, lossCurve } from "../../support/lossCurve.ts";
 import { temporaryFolder } from "../run/smallRuns.ts";
 
+interface Curve {
+  steps: number;
+  learningRate: number;
+}
+type Curves = Record<Precision, Curve>;
+
+const full: Curve = { steps: fullSteps, learningRate: fullRate };
+const onSoftwareCard: Curves = { f32: { steps: 6, learningRate: fullRate }, bf16: { steps: 3, learningRate: 2e-2 } };
 const card = findCard();
 
-function findCard(): { steps: Record<Precision, number>; skip: string | false } {
+function findCard(): { curves: Curves; skip: string | false } {
   try {
-    return { steps: prepareGraphicsCard().software ? { f32: 6, bf16: 3 } : { f32: fullSteps, bf16: fullSteps }, skip: false };
+    return { curves: prepareGraphicsCard().software ? onSoftwareCard : { f32: full, bf16: full }, skip: false };
   } catch (error) {
-    return { steps: { f32: 0, bf16: 0 }, skip: `not run: ${(error as Error).message}` };
+    return { curves: onSoftwareCard, skip: `not run: ${(error as Error).message}` };
   }
 }
 
-/** WebAssembly's one thread does 10 to 20 updates a second. */
-const curves: [device: ComputingDevice, steps: Record<Precision, number>, skip: string | false][] = [
-  ["tensorflow", { f32: 50, bf16: 20 }, false],
-  ["webgpu", card.steps, card.skip],
+const curves: [device: ComputingDevice, curves: Curves, skip: string | false][] = [
+  ["tensorflow", { f32: full, bf16: { steps: 20, learningRate: 3e-3 } }, false],
+  ["webgpu", card.curves, card.skip],
 ];
 
-for (const [device, stepsOf, skip] of curves)
-  for (const precision of ["f32", "bf16"] as const)
-    test(`${device} in ${precision}: ${stepsOf[precision]} losses are the cpu's`, { skip }, async (t) => {
+for (const [device, curvesOf, skip] of curves)
+  for (const precision of ["f32", "bf16"] as const) {
+    const { steps, learningRate } = curvesOf[precision];
+    test(`${device} in ${precision}: ${steps} losses are the cpu's`, { skip }, async (t) => {
       const folder = temporaryFolder(t);
-      const steps = stepsOf[precision];
-      const ours = await lossCurve(folder, device, precision, steps);
-      const theirs = await lossCurve(folder, "cpu", precision, steps);
+      const ours = await lossCurve(folder, device, precision, steps, learningRate);
+      const theirs = await lossCurve(folder, "cpu", precision, steps, learningRate);
+      const still = await lossCurve(folder, "cpu", precision, steps, 0);
       assert.equal(ours.length, steps);
-      const { worst, mean } = distance(ours, theirs);
-      assert.ok(worst <= tolerances[precision].worst && mean <= tolerances[precision].mean, `worst ${worst}, mean ${mean}: ${ours} beside ${theirs}`);
-      t.diagnostic(`worst ${worst.toExponential(1)}, mean ${mean.toExponential(1)} over ${steps} updates`);
+      const { found, most } = judge(precision, ours, theirs, still);
+      const said = `worst ${found.worst.toExponential(1)} of ${most.worst.toExponential(1)}, mean ${found.mean.toExponential(1)} of ${most.mean.toExponential(1)}`;
+      assert.ok(found.worst <= most.worst && found.mean <= most.mean, `${said}: ${ours} beside ${theirs}`);
+      t.diagnostic(`${said} over ${steps} updates`);
     });
-
-test("updates at this rate are seen in the losses", async (t) => {
-  const folder = temporaryFolder(t);
-  const trained = await lossCurve(folder, "cpu", "f32", 200);
-  const still = await lossCurve(folder, "cpu", "f32", 200, 0);
-  assert.ok(distance(trained, still).worst > 5 * tolerances.f32.worst, `${distance(trained, still).worst}`);
-});
+  }
