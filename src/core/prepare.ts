@@ -70,7 +70,7 @@ export async function checkRun(config: RunConfig): Promise<CheckedRun> {
     const pruned = isPruned(zeros);
     const warning = zerosWarning(config.method, zeros);
     const device = await chooseDevice(config.device);
-    const plan = await planMemory(config, base.config, selection, plannedDevice(device.name, config.threads), { pruned });
+    const plan = await planMemory(config, base.config, selection, plannedDevice(device.name, config.threads, device.tried), { pruned });
     const hashes = {
       base: await hashOfModel(base),
       config: hashOfConfig(config),
@@ -113,16 +113,21 @@ async function checkResources(checked: CheckedRun, runFolder: string): Promise<v
       `${runFolder}: ${config.checkpoint.keep} checkpoints and one being written need ${formatBytes(neededBytes)}${warmedBytes > 0 ? ", the model after its warm-up included" : ""}; ${formatBytes(hadBytes)} can be had.`,
       "Free space, set output to another disk, or lower checkpoint.keep.",
     );
-  await checkMemory(checked, plannedDevice(checked.device.name, config.threads).place);
+  await checkMemory(checked, placeOf(checked));
+}
+
+/** Where the run's tensors will lie, as far as that is known before the device is open. */
+function placeOf({ device, config }: CheckedRun): MemoryPlace | undefined {
+  return plannedDevice(device.name, config.threads, device.tried).place;
 }
 
 /** Refuses a run that the memory of its device has no room for, with the change that would fit. What drivers do not tell is not refused for. */
 async function checkMemory({ config, base, selection, pruned, plan, device }: CheckedRun, place: MemoryPlace | undefined): Promise<void> {
   const { kind, mostBytes, text } = await memoryOf(place);
   if (plan.peakBytes <= mostBytes) return;
-  const planned = plannedDevice(device.name, config.threads);
+  const planned = plannedDevice(device.name, config.threads, device.tried);
   const peakOf = async (changed: RunConfig) => (await planMemory(changed, base.config, selection, planned, { pruned })).peakBytes;
-  const more = { card: " Or use device: cpu, or end what else uses the card.", engine: " Or use device: cpu.", machine: "" }[kind];
+  const more = { card: " Or use device: cpu, or end what else uses the card.", engine: " Or use device: cpu.", machine: "", unknown: "" }[kind];
   const action = `${await changeThatFits(config, mostBytes, peakOf)}${more}`;
   throw new UserError("run/memory-too-small", `The run is planned to need ${formatBytes(plan.peakBytes)} ${text}.`, action);
 }
@@ -143,8 +148,8 @@ export async function openRun(checked: CheckedRun, runFolder: string, checkpoint
     const { passedOver } = checked.device;
     if (passedOver) emit({ kind: "notice", code: "device/auto", message: passedOver });
     for (const reason of reasons) emit({ kind: "notice", code: "device/fallback", message: reason });
-    // What is installed may have turned out not to work, or not on a card.
-    if (place && !isDeepStrictEqual(place, plannedDevice(checked.device.name, checked.config.threads).place)) await checkMemory(checked, place);
+    // What is installed may have turned out not to work, or not on a card; and another card may have been opened than was tried.
+    if (place && !isDeepStrictEqual(place, placeOf(checked))) await checkMemory(checked, place);
     return await openOn(device, base, checked, runFolder, checkpoint, emit);
   } catch (error) {
     device.close();

@@ -132,10 +132,14 @@ export const serviceResultSchemas = {
     /** False before the selection is known: then it is the worst case. */
     exact: Type.Boolean(),
     fullFineTuning: Type.Object(peak),
+    /** What it is planned for, and on which card. */
     device: Type.String(),
-    availableBytes: count,
-    fits: Type.Boolean(),
-    /** The smallest change that makes it cheaper, a sentence; null where it fits. */
+    /** Null where nobody tells what is free. */
+    availableBytes: Type.Union([count, Type.Null()]),
+    fits: Type.Union([Type.Boolean(), Type.Null()]),
+    /** Why it is not known what is free, a sentence; null where it is. */
+    memoryProblem: Type.Union([Type.String(), Type.Null()]),
+    /** The smallest change that makes it cheaper, a sentence; null where it fits, or where that is not known. */
     cheapestChange: Type.Union([Type.String(), Type.Null()]),
     trainableParameters: count,
     totalParameters: count,

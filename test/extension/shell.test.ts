@@ -285,6 +285,7 @@ test("a memory plan names every class in bytes, full fine-tuning beside it, and 
     device: "cpu (2 threads)",
     availableBytes: 2000,
     fits: true,
+    memoryProblem: null,
     cheapestChange: null,
     trainableParameters: 10,
     totalParameters: 1000,
@@ -309,6 +310,9 @@ test("a memory plan names every class in bytes, full fine-tuning beside it, and 
   const tight = planText({ ...plan, fits: false, availableBytes: 1000, exact: true, cheapestChange: "Lower batchSize to 1." }, "tune");
   for (const expected of ["It does not fit", "101 B are missing", "Lower batchSize to 1.", "The plan is exact"])
     assert.ok(tight.includes(expected), expected);
+  const memoryProblem = "The card's free memory is not known: no tool tells it.";
+  const unknown = planText({ ...plan, fits: null, availableBytes: null, memoryProblem }, "tune");
+  assert.ok(unknown.includes(`Whether it fits is not known. ${memoryProblem}`) && !/It (fits|does not fit)/.test(unknown), unknown);
 });
 
 test("a table's columns line up, with wide characters too", () => {

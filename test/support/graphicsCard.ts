@@ -4,7 +4,7 @@
  */
 import { existsSync, readdirSync } from "node:fs";
 import type { Device } from "../../src/core/devices/device.ts";
-import { openDevice } from "../../src/core/devices/open.ts";
+import { openWebgpuDevice } from "../../src/core/devices/webgpu/webgpuDevice.ts";
 import { installCommand, installPackages, mayInstall } from "./debianPackages.ts";
 
 const swiftShader = "/usr/lib/chromium/vk_swiftshader_icd.json";
@@ -24,7 +24,7 @@ export function prepareGraphicsCard(): { software: boolean } {
 export async function openCard(): Promise<{ card: Device | null; skip: string | false }> {
   try {
     prepareGraphicsCard();
-    return { card: (await openDevice("webgpu", "auto")).device, skip: false };
+    return { card: await openWebgpuDevice(), skip: false };
   } catch (error) {
     return { card: null, skip: `not run: ${error instanceof Error ? error.message : error}` };
   }

@@ -76,10 +76,10 @@ function problem(failure: Failure): HTMLElement[] {
 }
 
 function planned(plan: Plan, method: string | null, theme: Theme): HTMLElement[] {
-  const most = Math.max(plan.peakBytes, plan.fullFineTuning.peakBytes, plan.fits ? 0 : plan.availableBytes, 1);
-  const verdict = paragraph(plan.fits ? "plan-verdict fits" : "plan-verdict too-large", verdictText(plan));
+  const most = Math.max(plan.peakBytes, plan.fullFineTuning.peakBytes, plan.fits === false ? (plan.availableBytes ?? 0) : 0, 1);
+  const verdict = paragraph(`plan-verdict ${plan.fits === null ? "unknown" : plan.fits ? "fits" : "too-large"}`, verdictText(plan));
   verdict.dataset.fits = String(plan.fits);
-  verdict.title = t("{0} bytes are available", exactCount(plan.availableBytes));
+  if (plan.availableBytes !== null) verdict.title = t("{0} bytes are available", exactCount(plan.availableBytes));
   const parts: HTMLElement[] = [verdict, ...plan.warnings.map((warning) => warningOf(warning, method))];
   if (plan.cheapestChange) parts.push(paragraph("plan-change", t("Cheapest change: {0}", plan.cheapestChange)));
   if (!plan.exact) parts.push(paragraph("muted plan-worst-case", t("Worst case until the blocks are chosen.")));
@@ -99,7 +99,9 @@ function warningOf(warning: string, method: string | null): HTMLElement {
   return element("p", { class: "plan-warning", role: "note" }, element("strong", {}, name), " ", element("bdi", {}, warning));
 }
 
-function verdictText({ fits, peakBytes, availableBytes, device }: Plan): string {
+function verdictText({ fits, peakBytes, availableBytes, memoryProblem, device }: Plan): string {
+  if (availableBytes === null)
+    return t("{0} are needed on {1}. Whether they fit is not known. {2}", formatBytes(peakBytes), device, memoryProblem ?? "");
   const [peak, available] = [formatBytes(peakBytes), formatBytes(availableBytes)];
   if (fits) return t("Fits: {0} of {1} available on {2}, {3} stay free.", peak, available, device, formatBytes(availableBytes - peakBytes));
   return t("Does not fit: {0} of {1} available on {2}, {3} are missing.", peak, available, device, formatBytes(peakBytes - availableBytes));

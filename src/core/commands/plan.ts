@@ -26,11 +26,14 @@ import { planColumns } from "./runSummary.ts";
 /** A plan, and whether the machine has room for it now. */
 export interface PlannedRun {
   memory: MemoryPlan;
-  /** What it is planned for. */
+  /** What it is planned for, and on which card. */
   device: string;
-  availableBytes: number;
-  fits: boolean;
-  /** The smallest change of the run file that takes less; null where it fits. */
+  /** Null where nobody tells what is free. */
+  availableBytes: number | null;
+  fits: boolean | null;
+  /** Why it is not known what is free, a sentence; null where it is. */
+  memoryProblem: string | null;
+  /** The smallest change of the run file that takes less; null where it fits, or where that is not known. */
   cheapestChange: string | null;
   trainableParameters: number;
   totalParameters: number;
@@ -42,20 +45,22 @@ export interface PlannedRun {
 export async function planRun(config: RunConfig): Promise<PlannedRun> {
   const { config: model } = await openModelConfig(config.model);
   const { smt, selection } = await checkMethod(config, model);
-  const planned = plannedDevice((await chooseDevice(config.device)).name, config.threads);
+  const { name, tried } = await chooseDevice(config.device);
+  const planned = plannedDevice(name, config.threads, tried);
   const zeros = await knownShareOfZeros(config.model);
   const memory = await planMemory(config, model, selection, planned, { pruned: isPruned(zeros) });
   const adapter = adapterOf(config.method);
   const warning = zerosWarning(config.method, zeros);
-  const { freeBytes: availableBytes } = await memoryOf(planned.place);
-  const fits = memory.peakBytes <= availableBytes;
+  const { freeBytes: availableBytes, card, problem: memoryProblem } = await memoryOf(planned.place);
+  const fits = availableBytes === null ? null : memory.peakBytes <= availableBytes;
   const totalParameters = [...weightShapes(model).values()].reduce((sum, shape) => sum + sizeOf(shape), 0);
   return {
     memory,
-    device: planned.description,
+    device: card ? `${planned.description} on ${card}` : planned.description,
     availableBytes,
     fits,
-    cheapestChange: fits ? null : cheapestChange(config, planned),
+    memoryProblem,
+    cheapestChange: fits === false ? cheapestChange(config, planned) : null,
     trainableParameters: smt ? trainableParameters(smt, selection, model) : adapter ? adapterParameters(adapter, model) : totalParameters,
     totalParameters,
     warnings: warning ? [warning] : [],
@@ -87,16 +92,16 @@ function trainableParameters(smt: SmtPlan, selection: Selection | null, model: M
 export async function plan({ runFile, json }: PlanOptions): Promise<number> {
   const config = parseRunFile(await readText(runFile), runFile);
   const planned = await planRun(config);
-  const { memory, device, fits, availableBytes, trainableParameters, warnings } = planned;
+  const { memory, device, fits, availableBytes, memoryProblem, trainableParameters, warnings } = planned;
   const text = json
-    ? JSON.stringify({ ...memory, device, fits, availableBytes, trainableParameters, warnings })
+    ? JSON.stringify({ ...memory, device, fits, availableBytes, memoryProblem, trainableParameters, warnings })
     : describe(planned, config).join("\n");
   process.stdout.write(`${text}\n`);
   return 0;
 }
 
 function describe(planned: PlannedRun, config: RunConfig): string[] {
-  const { memory, device, availableBytes, fits, cheapestChange: change, warnings } = planned;
+  const { memory, device, availableBytes, fits, memoryProblem, cheapestChange: change, warnings } = planned;
   const method = config.method.name;
   const { peakBytes, fullFineTuning: full, bytesPerParameter } = memory;
   const lines = memoryTable(planColumns(memory, method), styleOf(process.stdout));
@@ -111,7 +116,8 @@ function describe(planned: PlannedRun, config: RunConfig): string[] {
     );
   }
   if (!memory.exact) lines.push("Which blocks are trained is not known yet: this is the most the run can take, wherever they lie.");
-  lines.push(`It ${fits ? "fits" : "does not fit"}: ${formatBytes(availableBytes)} are free (${device}).`);
+  if (availableBytes === null) lines.push(`Whether it fits (${device}) is not known. ${memoryProblem}`);
+  else lines.push(`It ${fits ? "fits" : "does not fit"}: ${formatBytes(availableBytes)} are free (${device}).`);
   if (change) lines.push(change);
   return [...lines, ...warnings.map((warning) => `Warning: ${warning}`)];
 }

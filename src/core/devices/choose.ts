@@ -8,7 +8,7 @@
  */
 import { readdirSync } from "node:fs";
 import { UserError } from "../../protocol/userError.ts";
-import { type ProbeAnswer, type ProbedDevice, probeDevice } from "./probe.ts";
+import { type ProbeAnswer, type ProbedDevice, probeDevice, probeLimitMs } from "./probe.ts";
 import { installedEngine } from "./tensorflow/engine.ts";
 
 /** What a run file can ask for. */
@@ -22,36 +22,48 @@ export interface Choice {
   passedOver: string | null;
   /** Whether that was there: a card that cannot be used, not the lack of one. */
   surprising: boolean;
+  /** What it answered when it was tried; null where it was not. */
+  tried: ProbeAnswer | null;
 }
 
 /** Names what `auto` takes, without a look at the machine. */
 export const autoVariable = "SPARSE_TUNER_AUTO_DEVICE";
 
+/** There is nothing to take in its place: a machine under load is waited for. */
+const namedLimitMs = 3 * probeLimitMs;
+
 const answers = new Map<ProbedDevice, Promise<ProbeAnswer>>();
 
 /** The device's answer in this process's time; `again` asks anew. */
-export function probed(device: ProbedDevice, { again = false } = {}): Promise<ProbeAnswer> {
+export function probed(device: ProbedDevice, { again = false, limitMs = probeLimitMs } = {}): Promise<ProbeAnswer> {
   const known = again ? undefined : answers.get(device);
-  const answer = known ?? probeDevice(device);
+  const answer = known ?? probeDevice(device, { limitMs });
   answers.set(device, answer);
   return answer;
 }
 
-/** The device that a name stands for. Throws UserError `device/unknown` when the environment names none. */
+/** The device that a name stands for, whether it can be used or not. Throws UserError `device/unknown` when the environment names none. */
 export async function chooseDevice(name: DeviceName): Promise<Choice> {
-  if (name !== "auto") return { name, passedOver: null, surprising: false };
+  if (name !== "auto") return namedDevice(name);
   const named = process.env[autoVariable];
-  if (named) return { name: knownDevice(named), passedOver: null, surprising: false };
+  if (named) return namedDevice(knownDevice(named));
   const reasons: string[] = [];
   let surprising = false;
   for (const device of ["webgpu", "tensorflow"] as const) {
     const lack = whatLacks(device);
-    const reason = lack ?? reasonAgainst(await probed(device));
-    if (reason === null) return { name: device, passedOver: sentence(device, reasons), surprising };
+    const tried = lack === null ? await probed(device) : null;
+    const reason = lack ?? reasonAgainst(tried as ProbeAnswer);
+    if (reason === null) return { name: device, passedOver: sentence(device, reasons), surprising, tried };
     surprising ||= lack === null;
     reasons.push(`${device}: ${reason}`);
   }
-  return { name: "cpu", passedOver: sentence("cpu", reasons), surprising };
+  return { name: "cpu", passedOver: sentence("cpu", reasons), surprising, tried: null };
+}
+
+/** A device that somebody asked for. A graphics card is tried all the same: its driver may crash who opens it, and its name tells whose memory is meant. */
+async function namedDevice(name: ComputingDevice): Promise<Choice> {
+  const tried = name === "webgpu" ? await probed(name, { limitMs: namedLimitMs }) : null;
+  return { name, passedOver: null, surprising: false, tried };
 }
 
 function sentence(name: ComputingDevice, reasons: readonly string[]): string | null {

@@ -24,6 +24,8 @@ export type ProbeAnswer =
     }
   | {
       works: false;
+      /** Of the UserError that it ended with; `device/unusable` where it was none. */
+      code: string;
       reason: string;
       action: string;
       /** The process that tried it crashed or hung, as one that used it would. */
@@ -32,6 +34,9 @@ export type ProbeAnswer =
 
 /** What the probing process puts before its answer: drivers print what they like. */
 export const answerMark = "probed: ";
+
+/** Code of a device that fails in its driver or computes wrong. */
+export const unusable = "device/unusable";
 
 /** A card that sleeps wakes within seconds, on a busy machine within more; who needs still longer is not to be waited for at every start. */
 export const probeLimitMs = 20_000;
@@ -74,7 +79,7 @@ export function probeDevice(device: ProbedDevice, { program = probeProgram(), li
 const outputKept = 20_000;
 
 function failed(reason: string, { crashed = false } = {}): ProbeAnswer {
-  return { works: false, reason, action: "Update or reinstall the graphics card's driver, or use device: cpu.", crashed };
+  return { works: false, code: unusable, reason, action: "Update or reinstall the graphics card's driver, or use device: cpu.", crashed };
 }
 
 function endedBy(code: number | null, signal: NodeJS.Signals | null): string {

@@ -5,7 +5,7 @@
  */
 import { UserError } from "../../protocol/userError.ts";
 import type { Device } from "./device.ts";
-import { answerMark, type ProbeAnswer, type ProbedDevice } from "./probe.ts";
+import { answerMark, type ProbeAnswer, type ProbedDevice, unusable } from "./probe.ts";
 import { wrongProduct } from "./probeProduct.ts";
 import { openInstalledEngine } from "./tensorflow/engine.ts";
 import { tensorflowDeviceOn } from "./tensorflow/tensorflowDevice.ts";
@@ -53,11 +53,11 @@ async function probe(name: ProbedDevice): Promise<ProbeAnswer> {
     const wrong = await wrongProduct(device);
     const { description } = device;
     close();
-    if (wrong) return { works: false, reason: wrong, action: mend, crashed: false };
+    if (wrong) return { works: false, code: unusable, reason: wrong, action: mend, crashed: false };
     return { works: true, description, ...found };
   } catch (error) {
-    const { message, action = mend } = error as Error & { action?: string };
-    return { works: false, reason: message, action, crashed: false };
+    const { message, code, action } = error instanceof UserError ? error : { message: String(error), code: unusable, action: mend };
+    return { works: false, code, reason: message, action, crashed: false };
   }
 }
 

@@ -82,7 +82,8 @@ export function planText(plan: Plan, name: string): string {
   return `${parts.join("\n\n")}\n`;
 }
 
-function fitText({ fits, peakBytes, availableBytes, cheapestChange }: Plan): string {
+function fitText({ fits, peakBytes, availableBytes, memoryProblem, cheapestChange }: Plan): string {
+  if (availableBytes === null) return vscode.l10n.t("Whether it fits is not known. {0}", memoryProblem ?? "");
   if (fits) return vscode.l10n.t("It fits: {0} are free, and {1} stay free.", formatBytes(availableBytes), formatBytes(availableBytes - peakBytes));
   const missing = vscode.l10n.t(
     "It does not fit: {0} are free, and {1} are missing.",

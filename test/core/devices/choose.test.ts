@@ -44,12 +44,12 @@ test("a real card is taken; one that the processor plays, the processor and what
   assert.equal(reasonAgainst(card), null);
   assert.match(reasonAgainst({ ...card, software: true }) ?? "", /the processor plays one \(webgpu: nvidia H100\)/);
   assert.match(reasonAgainst({ ...card, onCard: false }) ?? "", /on no graphics card/);
-  assert.equal(reasonAgainst({ works: false, reason: "It broke.", action: "", crashed: true }), "It broke");
+  assert.equal(reasonAgainst({ works: false, code: "device/unusable", reason: "It broke.", action: "", crashed: true }), "It broke");
 });
 
 test("the environment names what auto takes, and a name that means nothing is refused", async () => {
   process.env[autoVariable] = "tensorflow";
-  const silent = { passedOver: null, surprising: false };
+  const silent = { passedOver: null, surprising: false, tried: null };
   assert.deepEqual(await chooseDevice("auto"), { name: "tensorflow", ...silent });
   assert.deepEqual(await chooseDevice("cpu"), { name: "cpu", ...silent });
   process.env[autoVariable] = "gpu";

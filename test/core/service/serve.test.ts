@@ -122,7 +122,7 @@ test("a plan is the command line's, of a text that was never saved, and counts w
     const saved = path.join(home, "saved.yaml");
     writeFileSync(saved, text);
     const [{ availableBytes, ...printed }] = jsonLines<Record<string, unknown>>(sparseTuner(home, "plan", saved, "--json"));
-    assert.ok(Number(availableBytes) > 0 && planned.availableBytes > 0);
+    assert.ok(Number(availableBytes) > 0 && (planned.availableBytes ?? 0) > 0);
     for (const [key, value] of Object.entries(printed)) assert.deepEqual(planned[key as keyof typeof planned], value, key);
     assert.deepEqual([planned.fits, planned.cheapestChange], [true, null]);
     assert.equal(planned.totalParameters, 656_000);

@@ -8,7 +8,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { CardReading, CardReport } from "../../../protocol/cardReading.ts";
 import { computesOnCard } from "../../../protocol/memory.ts";
 import { readAmdCards } from "./amdSysfs.ts";
-import { askMs, listCards, listProcesses, noTool, readingOf, unifiedMemory } from "./machineCards.ts";
+import { askMs, listCards, listProcesses, namedIn, noTool, readingOf, unifiedMemory } from "./machineCards.ts";
 import { parseCardLine, type SmiCard, type SmiProcess, streamArguments } from "./nvidiaSmi.ts";
 import { findNvidiaSmi, streamLines, toolVariable } from "./tool.ts";
 
@@ -167,7 +167,7 @@ export function choose(cards: readonly SmiCard[], own: readonly SmiProcess[], de
     const ownBytes = bytes.includes(null) ? null : bytes.reduce<number>((sum, part) => sum + (part ?? 0), 0);
     return { card: mine, all: cards, by: "process", ownBytes };
   }
-  const named = cards.filter(({ name }) => device.includes(name));
+  const named = namedIn(cards, device);
   if (named.length === 1) return { card: named[0], all: cards, by: "name", ownBytes: null };
   return { card: named[0] ?? cards[0], all: cards, by: "guess", ownBytes: null };
 }

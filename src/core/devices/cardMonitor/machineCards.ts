@@ -70,13 +70,50 @@ export function unifiedMemory(ownBytes: number | null): CardReading {
   };
 }
 
-/** The most that one card has free; null where no driver tells. Memory that is the machine's own is left to the check of the machine. */
-export function mostFree(cards: readonly CardReading[]): { freeBytes: number; card: CardReading } | null {
-  let most: { freeBytes: number; card: CardReading } | null = null;
-  for (const card of cards) {
-    if (card.source === "unifiedMemory" || card.totalBytes === null || card.usedBytes === null) continue;
-    const freeBytes = card.totalBytes - card.usedBytes;
-    if (!most || freeBytes > most.freeBytes) most = { freeBytes, card };
+/** What a card has free. */
+export interface CardRoom {
+  card: CardReading;
+  freeBytes: number;
+  /** Cards that the device may compute on, as far as is known: where there are several, this one has least room. */
+  among: number;
+}
+
+/**
+ * What is free on the card that a device computes on, which its description names where it is known; or why nobody tells. Of several that it may be, the one
+ * with least room counts: what fits there fits.
+ */
+export function roomFor(found: MachineCards, device: string | null): CardRoom | { problem: string } {
+  const cards = cardsOf(found.cards, device);
+  if (cards.length === 0) {
+    const foreign = device !== null && sourceOf(device) === null;
+    return { problem: !foreign && "problem" in found ? found.problem : `No driver's tool tells the memory of ${device ?? "a card"}.` };
   }
-  return most;
+  const rooms: CardRoom[] = [];
+  for (const card of cards) {
+    if (card.totalBytes === null || card.usedBytes === null) return { problem: `${card.source} does not tell the memory of ${card.name}.` };
+    rooms.push({ card, freeBytes: card.totalBytes - card.usedBytes, among: cards.length });
+  }
+  return rooms.reduce((least, room) => (room.freeBytes < least.freeBytes ? room : least));
+}
+
+/** Those that a device of this description may compute on. */
+function cardsOf(all: readonly CardReading[], device: string | null): readonly CardReading[] {
+  if (device === null) return all;
+  const named = namedIn(all, device);
+  // A tool that is named by the environment speaks for every device.
+  if (named.length > 0 || process.env[toolVariable]) return named.length > 0 ? named : all;
+  return all.filter(({ source }) => source === sourceOf(device));
+}
+
+/** The cards that a device's description names. One name may be the beginning of another: the longest is meant. */
+export function namedIn<Card extends { name: string }>(cards: readonly Card[], device: string): Card[] {
+  const named = cards.filter(({ name }) => device.includes(name));
+  const longest = Math.max(...named.map(({ name }) => name.length));
+  return named.filter(({ name }) => name.length === longest);
+}
+
+/** Who tells the figures of a device's card, by the vendor that its description names. */
+function sourceOf(device: string): CardReading["source"] | null {
+  if (/nvidia|^tensorflow\b/i.test(device)) return "nvidia-smi"; // libtensorflow is built for these alone
+  return /\bamd\b|radeon/i.test(device) ? "amdgpu" : null;
 }

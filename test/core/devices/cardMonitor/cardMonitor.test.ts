@@ -6,7 +6,7 @@ import { afterEach, describe, test } from "node:test";
 import { cardFigures } from "../../../../src/core/commands/doctor.ts";
 import { readAmdCards } from "../../../../src/core/devices/cardMonitor/amdSysfs.ts";
 import { CardMonitor, hasCardToWatch, type MonitorTimes } from "../../../../src/core/devices/cardMonitor/cardMonitor.ts";
-import { mostFree, readMachineCards } from "../../../../src/core/devices/cardMonitor/machineCards.ts";
+import { namedIn, readMachineCards, roomFor } from "../../../../src/core/devices/cardMonitor/machineCards.ts";
 import { findNvidiaSmi, toolVariable } from "../../../../src/core/devices/cardMonitor/tool.ts";
 import type { CardReport } from "../../../../src/protocol/cardReading.ts";
 import { type FakeOptions, type FakeTool, fakeNvidiaSmi } from "../../../support/fakeNvidiaSmi.ts";
@@ -159,8 +159,34 @@ describe("nvidia-smi", { skip }, () => {
     const { usable, result } = await cardFigures();
     assert.ok(usable);
     assert.match(result, /^NVIDIA H100 80GB HBM3: 63\.7 GiB used of 79\.6 GiB, 100 % busy, 71 °C \(nvidia-smi\); NVIDIA H100 80GB HBM3: 3\.05 GiB/);
-    const most = mostFree((await readMachineCards()).cards);
-    assert.deepEqual([most?.freeBytes, most?.card.index], [(81559 - 3120) * mib, 1]);
+  });
+
+  test("a device's room is that of the card it is named after, else of the one with least", async (t) => {
+    const room = async (device: string | null) => {
+      const found = roomFor(await readMachineCards(), device);
+      return "problem" in found ? found.problem : [found.freeBytes / mib, found.card.name, found.among];
+    };
+    onPath(t, "two-kinds");
+    const [small, large] = [[6144 - 402, "NVIDIA T600"] as const, [24564 - 18, "NVIDIA RTX 4500, Ada Generation"] as const];
+    assert.deepEqual(await room("webgpu: nvidia ada-lovelace NVIDIA RTX 4500, Ada Generation (tensor cores)"), [...large, 1]);
+    assert.deepEqual(await room("webgpu: nvidia turing NVIDIA T600 (f32)"), [...small, 1]);
+    for (const device of ["webgpu: nvidia turing", "tensorflow: tfjs-node-gpu 4.22.0 on the graphics card", null])
+      assert.deepEqual(await room(device), [...small, 2], String(device));
+    assert.equal(await room("webgpu: intel xe-2hpg"), "No driver's tool tells the memory of webgpu: intel xe-2hpg.");
+    onPath(t, "two-cards");
+    assert.deepEqual(await room("webgpu: nvidia hopper NVIDIA H100 80GB HBM3"), [81559 - 65211, "NVIDIA H100 80GB HBM3", 2]);
+    onPath(t, "not-available");
+    assert.equal(await room(null), "nvidia-smi does not tell the memory of NVIDIA GB10.");
+    onPath(t, "driver-mismatch", { question: "fails" });
+    assert.match(String(await room(nvidia)), /^nvidia-smi ended with 18: Failed to initialize NVML/);
+    assert.match(String(await room("webgpu: intel xe-2hpg")), /^No driver's tool/);
+  });
+
+  test("of two names of which one begins the other, the longer is the card's", () => {
+    const cards = [{ name: "NVIDIA T4" }, { name: "NVIDIA T400" }];
+    assert.deepEqual(namedIn(cards, "webgpu: nvidia turing NVIDIA T400"), [cards[1]]);
+    assert.deepEqual(namedIn(cards, "webgpu: nvidia turing NVIDIA T4"), [cards[0]]);
+    assert.deepEqual(namedIn(cards, "webgpu: nvidia turing"), []);
   });
 
   test("a relative folder of the PATH, and a folder of that name, are no place for it", (t) => {
