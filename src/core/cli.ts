@@ -235,7 +235,12 @@ function commandLine(run: Run): Command {
     .option("--peer <PYTHON>", "a Python with PyTorch to measure in turn with", (path: string) => path, null)
     .option("--methods <LIST>", "methods to train and nothing else, with commas between", (list: string) => list, null)
     .addOption(
-      new Option("--device <DEVICE>", "what computes; webgpu measures products of matrices on the card").choices(["cpu", "webgpu"]).default("cpu"),
+      new Option("--device <DEVICE>", "what computes; on webgpu methods train in bf16, and the peer on cuda")
+        .choices(["cpu", "webgpu"])
+        .default("cpu"),
+    )
+    .addOption(
+      new Option("--model <SIZE>", "random Llama to train: 134M in batches of 2 x 256, 1.2B of 8 x 1024").choices(["134M", "1.2B"]).default("134M"),
     )
     .option("--json", json, false)
     .action((options: Omit<CommandOptions["bench"], "verbose">) => run("bench", { ...options, verbose: verbose() }));

@@ -7,34 +7,38 @@ import { assetPath } from "../assets.ts";
 import { formatLoss } from "../terminal/format.ts";
 import type { SyntheticRun } from "./syntheticTraining.ts";
 
-interface PeerResult {
+/** What the peer is started with. */
+export interface Peer {
+  /** A Python that has torch and numpy. */
+  python: string;
+  device: "cpu" | "cuda";
+  /** Of the processor. */
+  threads: number;
+}
+
+export interface PeerResult {
   peer: string;
   tokensPerSecond: number;
   losses: number[];
+  /** On a card what its allocator held at most; on the processor the process's resident memory, PyTorch itself included. */
+  peakBytes: number;
 }
 
-/** The peer's tokens per second on the same work; says how far the losses are apart. Throws UserError `bench/no-peer`, `bench/peer-failed`. */
-export async function besidePeer(
-  python: string,
-  run: SyntheticRun,
-  threads: number,
-  losses: readonly number[],
-  say: (text: string) => void,
-): Promise<number> {
-  const theirs = await runPeer(python, run, threads);
+/** The peer on the same work; says how far the losses are apart. Throws UserError `bench/no-peer`, `bench/peer-failed`. */
+export async function besidePeer(peer: Peer, run: SyntheticRun, losses: readonly number[], say: (text: string) => void): Promise<PeerResult> {
+  const theirs = await runPeer(peer, run);
   const difference = Math.max(...losses.map((loss, i) => Math.abs(loss - theirs.losses[i]) / Math.abs(theirs.losses[i])));
   say(
     `  ${theirs.peer}: ${theirs.tokensPerSecond.toFixed(0)} tokens/s, losses ${theirs.losses.map(formatLoss).join(" ")}; largest relative difference of ours ${difference.toExponential(1)}`,
   );
-  return theirs.tokensPerSecond;
+  return theirs;
 }
 
 const peerScript = () => assetPath("../shared/peers/torch_peer.py");
 
 async function runPeer(
-  python: string,
+  { python, device, threads }: Peer,
   { modelFolder, method, precision, batchSize, sequenceLength, steps }: SyntheticRun,
-  threads: number,
 ): Promise<PeerResult> {
   const script = process.env.SPARSE_TUNER_PEER ?? peerScript();
   if (!existsSync(script))
@@ -54,6 +58,8 @@ async function runPeer(
     threads,
     "--dtype",
     precision,
+    "--device",
+    device,
   ].map(String);
   const { stdout } = await promisify(execFile)(python, args, { maxBuffer: 1 << 24 }).catch((error) => {
     throw new UserError(
@@ -62,7 +68,7 @@ async function runPeer(
         .trim()
         .split("\n")
         .at(-1)}.`,
-      "Give a Python that has torch and numpy.",
+      device === "cuda" ? "Give a Python that has numpy and a torch that finds the card." : "Give a Python that has torch and numpy.",
       { cause: error },
     );
   });

@@ -1,22 +1,27 @@
 /**
  * `sparse-tuner bench`: the engine against this machine's limits, measured in the same run, against a peer in turn, and its methods against each other. Each
  * figure is the median of repeats beside the limit; ratio = value / limit. A ratio above 1 means that the limit was disturbed, and fails the bench.
- * On a card it measures products of matrices, for which no limit is known.
+ * On a card no limit is known: figures stand alone or beside the peer's.
  */
-import { existsSync } from "node:fs";
 import os from "node:os";
-import path from "node:path";
 import { UserError } from "../../protocol/userError.ts";
-import { assetPath } from "../assets.ts";
-import { type BenchMethod, benchMethods, wantsPruned } from "../bench/benchMethods.ts";
+import { type BenchMethod, benchMethods, benchTitles, flopsPerToken, wantsPruned } from "../bench/benchMethods.ts";
+import { type BenchModelName, benchConfig, benchModel, benchModels, prunedBenchModel } from "../bench/benchModels.ts";
 import { benchCardProducts, cardSizes, describeProduct, type ProductRow } from "../bench/cardProducts.ts";
 import { type BenchRow, besideLimit, medians, type Pair } from "../bench/limits.ts";
-import { type Comparison, compareMethods, type TrainingEntry, type TrainingRow, trainInTurn } from "../bench/trainingBench.ts";
+import {
+  type Comparison,
+  compareMethods,
+  type TrainedEntry,
+  type TrainingEntry,
+  type TrainingOptions,
+  type TrainingRow,
+  trainInTurn,
+} from "../bench/trainingBench.ts";
 import { measurePeak, openCpuDevice } from "../devices/cpu/cpuDevice.ts";
 import { openDevice } from "../devices/open.ts";
-import { userCacheFolder } from "../files/fileHash.ts";
-import { initModel } from "../files/initModel.ts";
-import { pruneModel } from "../pruning/prune.ts";
+import { readModelConfig } from "../files/modelFolder.ts";
+import type { Precision } from "../model/tensors.ts";
 import { Random } from "../random.ts";
 import type { BenchOptions } from "./options.ts";
 
@@ -25,65 +30,147 @@ const repeats = 9;
 const trainingSteps = 6;
 const rounds = 3;
 
+interface Say {
+  /** To standard error, what is going on. */
+  say(text: string): void;
+  /** To standard output, where JSON is not wanted. */
+  print(text: string): void;
+}
+
 /** Prints every row; exit code 1 when a ratio above 1 shows that a limit was disturbed. Throws UserError when the peer cannot run. */
-export async function bench({ peer, methods, device, json }: BenchOptions): Promise<number> {
-  const say = (text: string) => process.stderr.write(`${text}\n`);
-  const print = (text: string) => {
-    if (!json) process.stdout.write(`${text}\n`);
+export async function bench({ peer, methods, device, model, json }: BenchOptions): Promise<number> {
+  const told: Say = {
+    say: (text) => process.stderr.write(`${text}\n`),
+    print: (text) => {
+      if (!json) process.stdout.write(`${text}\n`);
+    },
   };
-  if (device === "webgpu") {
-    if (peer || methods)
-      throw new UserError("bench/card-only", "On a card the bench measures products alone.", "Leave --peer and --methods out, or use --device cpu.");
-    return benchCard(print, json, say);
-  }
-  const entries = await trainingEntries(methods, say);
-  const rows: BenchRow[] = [];
-  const threads = Math.min(2, os.availableParallelism());
-  for (const precision of ["f32", "bf16"] as const)
-    for (const count of methods ? [] : [1, threads].slice(0, threads)) {
-      rows.push(await benchMatmul(precision, count));
-      print(describe(rows[rows.length - 1]));
-    }
-  const trained = await trainInTurn(entries, { threads, rounds, steps: trainingSteps, peer, say });
-  for (const { row } of trained) {
-    rows.push(row);
-    print(describe(row));
-    print(describeCost(row));
-  }
-  const comparisons = compareMethods(trained);
-  for (const comparison of comparisons) print(describeComparison(comparison));
-  if (json) process.stdout.write(`${JSON.stringify({ machine: os.cpus()[0]?.model, threads, rows, comparisons })}\n`);
-  const impossible = rows.filter(({ ratio }) => ratio > 1);
-  for (const { name, ratio } of impossible) say(`${name}: a ratio of ${ratio.toFixed(3)} cannot be; the limit was disturbed, run the bench again.`);
+  const asked = askedMethods(methods);
+  const results = device === "webgpu" ? await benchCard(asked, peer, model, told) : await benchCpu(asked, peer, model, told);
+  if (json) process.stdout.write(`${JSON.stringify(results)}\n`);
+  const impossible = results.rows.filter(({ ratio }) => ratio !== null && ratio > 1);
+  for (const { name, ratio } of impossible)
+    told.say(`${name}: a ratio of ${ratio?.toFixed(3)} cannot be; the limit was disturbed, run the bench again.`);
   return impossible.length > 0 ? 1 : 0;
 }
 
-/** Products on the card. */
-async function benchCard(print: (text: string) => void, json: boolean, say: (text: string) => void): Promise<number> {
-  const { device } = await openDevice("webgpu", "auto");
+/** Null when none is asked for. */
+function askedMethods(methods: string | null): BenchMethod[] | null {
+  if (methods === null) return null;
+  const asked = methods.split(",").map((name) => name.trim());
+  for (const name of asked)
+    if (!benchMethods.includes(name as BenchMethod))
+      throw new UserError("bench/unknown-method", `${name} is no method of the bench.`, `Choose from ${benchMethods.join(", ")}.`);
+  return asked as BenchMethod[];
+}
+
+/** Products, then every method in f32 and SMT in bf16 too; or the asked methods alone. */
+async function benchCpu(asked: BenchMethod[] | null, peer: string | null, model: BenchModelName, told: Say) {
+  const rows: BenchRow[] = [];
+  const threads = Math.min(2, os.availableParallelism());
+  for (const precision of ["f32", "bf16"] as const)
+    for (const count of asked ? [] : [1, threads].slice(0, threads)) {
+      const row = await benchMatmul(precision, count);
+      rows.push(row);
+      told.print(describe(row));
+    }
+  const entries = await trainingEntries(asked ?? benchMethods, "f32", model, told);
+  if (!asked) entries.push({ method: "smt", precision: "bf16", folder: await benchModel(model, told.say) });
+  const trained = await train(entries, told, {
+    title: `${model} ${threads} threads`,
+    openDevice: async () => openCpuDevice({ threads }),
+    peak: (precision) => measurePeak(precision, threads).flopsPerSecond,
+    ...benchModels[model],
+    peer: peer === null ? null : { python: peer, device: "cpu", threads },
+  });
+  rows.push(...trained.map(({ row }) => row));
+  return { machine: os.cpus()[0]?.model, threads, rows, comparisons: compared(trained, "f32", told) };
+}
+
+/** Products, then SMT, LoRA and full fine-tuning; or the asked methods alone. All trained in bf16, which is what cards are fast in. */
+async function benchCard(asked: BenchMethod[] | null, peer: string | null, model: BenchModelName, told: Say) {
+  const openCard = async () => (await openDevice("webgpu", "auto")).device;
+  const card = await openCard();
+  const { description } = card;
+  told.print(description);
+  const products: ProductRow[] = [];
   try {
-    print(device.description);
-    const products: ProductRow[] = [];
-    await benchCardProducts(device, cardSizes, say, (row) => {
-      products.push(row);
-      print(describeProduct(row));
-    });
-    if (json) process.stdout.write(`${JSON.stringify({ device: device.description, products })}\n`);
-    return 0;
+    if (!asked)
+      await benchCardProducts(card, cardSizes, told.say, (row) => {
+        products.push(row);
+        told.print(describeProduct(row));
+      });
   } finally {
-    device.close();
+    card.close();
   }
+  const methods = asked ?? (await affordable(cardMethods, model, products, told));
+  const entries = await trainingEntries(methods, "bf16", model, told);
+  const trained = await train(entries, told, {
+    title: `${model} ${benchModels[model].batchSize}x${benchModels[model].sequenceLength} webgpu`,
+    openDevice: openCard,
+    peak: null,
+    ...benchModels[model],
+    peer: peer === null ? null : { python: peer, device: "cuda", threads: os.availableParallelism() },
+  });
+  return { device: description, products, rows: trained.map(({ row }) => row), comparisons: compared(trained, "bf16", told) };
+}
+
+const cardMethods = ["smt", "lora", "full"] as const satisfies BenchMethod[];
+/** A step that would last longer is for those alone who ask for it. */
+const longestStepSeconds = 20;
+
+/** Those of the methods whose steps are short enough, judged by the fastest product in bf16. */
+async function affordable(
+  methods: readonly BenchMethod[],
+  model: BenchModelName,
+  products: readonly ProductRow[],
+  told: Say,
+): Promise<BenchMethod[]> {
+  const { config } = await readModelConfig(benchConfig(model));
+  const { batchSize, sequenceLength } = benchModels[model];
+  const tokens = batchSize * sequenceLength;
+  const fastest = Math.max(...products.filter(({ precision }) => precision === "bf16").map(({ teraflopsPerSecond }) => teraflopsPerSecond));
+  return methods.filter((method) => {
+    const seconds = (flopsPerToken(config, method, tokens) * tokens) / (1e12 * fastest);
+    if (seconds <= longestStepSeconds) return true;
+    told.say(
+      `${benchTitles[method]} is left out: a step of ${model} would last about ${seconds.toFixed(0)} s. --methods ${method} trains it all the same.`,
+    );
+    return false;
+  });
+}
+
+async function train(
+  entries: TrainingEntry[],
+  { say, print }: Say,
+  options: Omit<TrainingOptions, "rounds" | "steps" | "say">,
+): Promise<TrainedEntry[]> {
+  const trained = await trainInTurn(entries, { ...options, rounds, steps: trainingSteps, say });
+  for (const { row } of trained) {
+    print(describe(row));
+    print(describeCost(row));
+  }
+  return trained;
+}
+
+function compared(trained: readonly TrainedEntry[], precision: Precision, { print }: Say): Comparison[] {
+  const comparisons = compareMethods(trained, precision);
+  for (const comparison of comparisons) print(describeComparison(comparison));
+  return comparisons;
 }
 
 function describe({ name, value, unit, limit, ratio, peerRatio }: BenchRow): string {
+  const beside =
+    limit === null || ratio === null ? unit : `of ${limit.toFixed(0).padStart(6)} ${unit.padEnd(8)} ${(100 * ratio).toFixed(1).padStart(5)} %`;
   const against = peerRatio === null ? "" : `  ${peerRatio.toFixed(2)} × the peer`;
-  return `${name.padEnd(42)} ${value.toFixed(0).padStart(6)} of ${limit.toFixed(0).padStart(6)} ${unit.padEnd(8)} ${(100 * ratio).toFixed(1).padStart(5)} %${against}`;
+  return `${name.padEnd(42)} ${value.toFixed(0).padStart(6)} ${beside}${against}`;
 }
 
 const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
-function describeCost({ gflopsPerSecond, peakBytes, keptBytes }: TrainingRow): string {
-  return `  ${gflopsPerSecond.toFixed(0)} GFLOP/s achieved, peak ${mebibytes(peakBytes)}, a linear map of 768 × 768 keeps ${mebibytes(keptBytes)} for backward`;
+function describeCost({ gflopsPerSecond, peakBytes, peerPeakBytes, keptBytes }: TrainingRow): string {
+  const theirs = peerPeakBytes === null ? "" : ` (the peer's ${mebibytes(peerPeakBytes)})`;
+  return `  ${gflopsPerSecond.toFixed(0)} GFLOP/s achieved, peak ${mebibytes(peakBytes)}${theirs}, the first v_proj keeps ${mebibytes(keptBytes)} for backward`;
 }
 
 function describeComparison({ name, ratio, goal, what }: Comparison): string {
@@ -91,18 +178,11 @@ function describeComparison({ name, ratio, goal, what }: Comparison): string {
   return `${`${figure} of ${name}`.padEnd(42)} ${ratio.toFixed(2)} (goal: ${least} ${goal})`;
 }
 
-/** Every method in f32, SMT in bf16 too; or those that were asked for, in f32. */
-async function trainingEntries(methods: string | null, say: (text: string) => void): Promise<TrainingEntry[]> {
-  const asked = methods ? methods.split(",").map((name) => name.trim()) : [...benchMethods];
-  for (const name of asked)
-    if (!benchMethods.includes(name as BenchMethod))
-      throw new UserError("bench/unknown-method", `${name} is no method of the bench.`, `Choose from ${benchMethods.join(", ")}.`);
-  const dense = await benchModel(say);
-  const pruned = asked.some((name) => wantsPruned(name as BenchMethod)) ? await prunedModel(dense, say) : dense;
-  const entries = (asked as BenchMethod[]).map(
-    (method): TrainingEntry => ({ method, precision: "f32", folder: wantsPruned(method) ? pruned : dense }),
-  );
-  return methods ? entries : [...entries, { method: "smt", precision: "bf16", folder: dense }];
+async function trainingEntries(methods: readonly BenchMethod[], precision: Precision, model: BenchModelName, { say }: Say): Promise<TrainingEntry[]> {
+  if (methods.length === 0) return [];
+  const dense = await benchModel(model, say);
+  const pruned = methods.some(wantsPruned) ? await prunedBenchModel(dense, say) : dense;
+  return methods.map((method) => ({ method, precision, folder: wantsPruned(method) ? pruned : dense }));
 }
 
 /** x·Wᵀ, by default at 512 × 2048 × 2048, each repeat beside a measurement of the peak. */
@@ -139,23 +219,4 @@ export async function benchMatmul(precision: "f32" | "bf16", threads: number, { 
     ...medians(pairs),
     peerRatio: null,
   };
-}
-
-/** A random Llama of 134 M parameters, written once into the cache folder. */
-async function benchModel(say: (text: string) => void): Promise<string> {
-  const folder = path.join(userCacheFolder(), "bench-134M");
-  if (existsSync(path.join(folder, "model.safetensors"))) return folder;
-  say(`writing a random model of 134 M parameters to ${folder} (once)`);
-  await initModel(assetPath("media/bench/config-134M.json"), folder, { dtype: "F32", seed: 1 });
-  return folder;
-}
-
-/** Its copy pruned 2:4 by magnitude, written once beside it. */
-async function prunedModel(model: string, say: (text: string) => void): Promise<string> {
-  const to = `${model}-2to4`;
-  if (existsSync(path.join(to, "model.safetensors"))) return to;
-  say(`writing its copy pruned 2:4 to ${to} (once)`);
-  const options = { model, method: "magnitude", pattern: "2:4", calibration: null, to, device: "cpu", threads: "auto" } as const;
-  await pruneModel(options, () => {}, new AbortController().signal);
-  return to;
 }

@@ -6,6 +6,7 @@
 import type { BlockPlace } from "../../protocol/coreProtocol.ts";
 import type { TaskName, TaskScoring } from "../../protocol/evaluationTasks.ts";
 import type { PruningGrouping, PruningMethod } from "../../protocol/pruning.ts";
+import type { BenchModelName } from "../bench/benchModels.ts";
 
 export type { BlockPlace };
 
@@ -167,8 +168,9 @@ export interface BenchOptions extends CommonOptions, JsonOption {
   peer: string | null;
   /** Methods to train, with commas between; null trains all and measures matrix products too. */
   methods: string | null;
-  /** On `webgpu` products of matrices alone are measured. */
   device: "cpu" | "webgpu";
+  /** What is trained. */
+  model: BenchModelName;
 }
 
 export interface DoctorOptions extends CommonOptions, JsonOption {

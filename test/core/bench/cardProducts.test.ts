@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { benchCardProducts, describeProduct, type ProductRow, type ProductSize } from "../../../src/core/bench/cardProducts.ts";
-import { bench } from "../../../src/core/commands/bench.ts";
 import type { Device } from "../../../src/core/devices/device.ts";
 import { fastDevice } from "../../support/devices.ts";
 
@@ -75,8 +74,4 @@ test("so is one that comes out wrong only after the first, when a card has chose
   });
   await assert.rejects(rowsOf(later, [small]), /the product's entry \(0, 0\) is 1\.0/);
   device.close();
-});
-
-test("a peer or methods are refused beside --device webgpu", async () => {
-  await assert.rejects(bench({ peer: null, methods: "smt", device: "webgpu", json: false, verbose: false }), { code: "bench/card-only" });
 });

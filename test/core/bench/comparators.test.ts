@@ -93,7 +93,7 @@ test("between forward and backward LoRS keeps its input alone; naive masking the
 test("speeds are divided round by round, and a method that was not trained is not compared", () => {
   const trained = (method: BenchMethod, speeds: number[], peakBytes: number) =>
     ({ entry: { method, precision: "f32", folder: "" }, row: { peakBytes }, speeds }) as TrainedEntry;
-  const comparisons = compareMethods([trained("lors", [10, 30, 20], 60), trained("naive", [5, 10, 20], 100)]);
+  const comparisons = compareMethods([trained("lors", [10, 30, 20], 60), trained("naive", [5, 10, 20], 100)], "f32");
   assert.deepEqual(comparisons, [
     { name: "lors / naive masked", ratio: 2, goal: 1.25, what: "speed" },
     { name: "lors / naive masked", ratio: 0.6, goal: 0.7, what: "peakMemory" },

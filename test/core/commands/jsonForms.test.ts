@@ -199,7 +199,7 @@ test("a row of the bench has a name, a value beside its limit, and their ratio",
   const row = await benchMatmul("f32", 1, { M: 64, K: 96, N: 128 }, 1);
   assert.deepEqual(keys(row), ["limit", "name", "peerRatio", "ratio", "unit", "value"]);
   assert.deepEqual([row.name, row.unit, row.peerRatio], ["matmul f32 64x96x128 1 thread", "GFLOP/s", null]);
-  assert.ok(row.value > 0 && row.limit > 0 && row.ratio === row.value / row.limit);
+  assert.ok(row.value > 0 && row.limit && row.ratio === row.value / row.limit);
 });
 
 test("a reader that goes away stops a run, and breaks no short command", { skip: process.platform === "win32" && "not run: no bash" }, () => {
