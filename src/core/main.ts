@@ -70,7 +70,7 @@ async function work(runFolder: string, hostOptions: HostOptions, resume: { accep
   stopOnSignals(host);
   try {
     const file = path.join(runFolder, runFiles.config);
-    const checked = await checkRun(parseRunFile(await readText(file), file));
+    const checked = await checkRun(parseRunFile(await readText(file), file), runFolder);
     const outcome = await runSession(checked, runFolder, { ...host.sessionOptions(), resume });
     await host.end({ outcome });
     return 0;

@@ -3,6 +3,7 @@
  * configuration against the model, selection, data, disk, memory; only then the device, the weights, and the run folder's state.
  */
 import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
 import { readdir, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { isDeepStrictEqual } from "node:util";
@@ -22,6 +23,7 @@ import { type Checkpoint, checkpointsFolder } from "./files/checkpoint.ts";
 import { freeBytes } from "./files/durableFile.ts";
 import { hashFile } from "./files/fileHash.ts";
 import { type ModelFolder, openModelFolder } from "./files/modelFolder.ts";
+import { runFiles } from "./files/runFolder.ts";
 import { readText } from "./files/textFile.ts";
 import { changeThatFits } from "./fitting.ts";
 import { checkAdapter } from "./methods/adapters.ts";
@@ -31,10 +33,16 @@ import { ropeTables } from "./model/rope.ts";
 import { allocateTensors, loadWeights } from "./model/tensors.ts";
 import { type MemoryPlan, planMemory } from "./plan.ts";
 import { freshState, hasWarmedBase, type Run, warmedFolder } from "./run.ts";
-import { resolveSmt, type SmtPlan } from "./smtRun.ts";
+import { checkGiven, resolveSmt, type SmtPlan } from "./smtRun.ts";
 import { isPruned, openMeter, shareOfZeros, zerosWarning } from "./sparsity.ts";
 import { formatBytes } from "./terminal/format.ts";
 import type { Emit } from "./trainer.ts";
+
+/** A sentence for the giver of a run, with a stable code. */
+interface Notice {
+  code: string;
+  message: string;
+}
 
 /** What is known of a run before any memory is taken. */
 export interface CheckedRun {
@@ -50,16 +58,16 @@ export interface CheckedRun {
   /** The device it will compute on. */
   device: Choice;
   /** What the run would do that its giver may not want. */
-  warnings: string[];
+  notices: Notice[];
   plan: MemoryPlan;
   hashes: Run["hashes"];
 }
 
-/** Checks a run file against its model and data, and plans its memory. Throws UserError. */
-export async function checkRun(config: RunConfig): Promise<CheckedRun> {
+/** Checks a run file against its model and data, and plans its memory. `runFolder`: the run that was begun with it, if one was. Throws UserError. */
+export async function checkRun(config: RunConfig, runFolder: string | null = null): Promise<CheckedRun> {
   const base = await openModelFolder(config.model);
   try {
-    const { smt, selection } = await checkMethod(config, base.config);
+    const { smt, selection, notices } = await checkMethod(config, base.config, runFolder);
     const tokenizer = await openTokenizer(config.model);
     const data = await loadData(
       { ...config.data, sequenceLength: config.train.sequenceLength, evaluationRows: config.evaluate.rows },
@@ -69,6 +77,7 @@ export async function checkRun(config: RunConfig): Promise<CheckedRun> {
     const zeros = await shareOfZeros(base);
     const pruned = isPruned(zeros);
     const warning = zerosWarning(config.method, zeros);
+    if (warning) notices.push({ code: "method/loses-zeros", message: warning });
     const device = await chooseDevice(config.device);
     const plan = await planMemory(config, base.config, selection, plannedDevice(device.name, config.threads, device.tried), { pruned });
     const hashes = {
@@ -76,27 +85,38 @@ export async function checkRun(config: RunConfig): Promise<CheckedRun> {
       config: hashOfConfig(config),
       data: createHash("sha256").update(`${data.hash} ${tokenizer.hash}`).digest("hex"),
     };
-    return { config, base, tokenizer, data, smt, selection, pruned, device, warnings: warning ? [warning] : [], plan, hashes };
+    return { config, base, tokenizer, data, smt, selection, pruned, device, notices, plan, hashes };
   } catch (error) {
     await base.close();
     throw error;
   }
 }
 
-/** The part of the checks that needs neither weights nor data: sequence length, targets, budget, selection file. */
-export async function checkMethod(config: RunConfig, model: ModelConfig): Promise<{ smt: SmtPlan | null; selection: Selection | null }> {
+/**
+ * The part of the checks that needs neither weights nor data: sequence length, targets, budget, selection file. A run that was begun has kept the
+ * selection, whatever became of that file.
+ */
+export async function checkMethod(
+  config: RunConfig,
+  model: ModelConfig,
+  runFolder: string | null = null,
+): Promise<{ smt: SmtPlan | null; selection: Selection | null; notices: Notice[] }> {
   checkSequenceLength(config.train.sequenceLength, model);
   const adapter = adapterOf(config.method);
   if (adapter) checkAdapter(adapter, model);
-  if (config.method.name !== "smt") return { smt: null, selection: null };
+  if (config.method.name !== "smt") return { smt: null, selection: null, notices: [] };
   const smt = resolveSmt(config.method, model);
   if (!smt.selectionFile) {
     blocksInBudget(model, smt.targets, smt.blockSize, smt.budget);
-    return { smt, selection: null };
+    return { smt, selection: null, notices: [] };
   }
-  const file = smt.selectionFile;
+  const kept = runFolder === null ? null : path.join(runFolder, runFiles.selection);
+  const begun = kept !== null && existsSync(kept);
+  const file = begun ? kept : smt.selectionFile;
   const selection = parseSelection(await readText(file), file);
-  return { smt: resolveSmt(config.method, model, selection), selection };
+  const unused = begun ? null : checkGiven(config.method, selection);
+  const notices = unused ? [{ code: "method/budget-unused", message: unused }] : [];
+  return { smt: resolveSmt(config.method, model, selection), selection, notices };
 }
 
 /** Refuses what would run out of disk or memory on the way. */

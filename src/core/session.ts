@@ -200,8 +200,7 @@ function announce(run: Run, checked: CheckedRun, emit: Emit): void {
   });
   const adapter = adapterOf(config.method);
   if (adapter) emit({ kind: "adapters", ...trainedParameters(adapter, run.base.config) });
-  for (const { code, message } of data.notices) emit({ kind: "notice", code, message });
-  for (const message of checked.warnings) emit({ kind: "notice", code: "method/loses-zeros", message });
+  for (const { code, message } of [...data.notices, ...checked.notices]) emit({ kind: "notice", code, message });
   for (const name of run.base.unexpected.slice(0, 20))
     emit({ kind: "notice", code: "model/unused-tensor", message: `The model folder holds ${name}, which the model does not use.` });
 }

@@ -2,7 +2,7 @@
  * The part of a run that only SMT has: what `method:` of the run file resolves to for this model, the warm-up, and the selection it ends in.
  * Scores and ranking themselves are the method's.
  */
-import type { RunConfig } from "../protocol/runConfig.ts";
+import { budgetKeys, type RunConfig } from "../protocol/runConfig.ts";
 import type { Selection } from "../protocol/selection.ts";
 import { UserError } from "../protocol/userError.ts";
 import type { Batch } from "./data/batch.ts";
@@ -72,6 +72,28 @@ export function resolveSmt(method: SmtConfig, config: ModelConfig, given: Select
     warmup: method.warmup,
     reselectEvery: method.reselectEvery,
   };
+}
+
+/**
+ * What a selection from a file makes of the run file's other keys: refuses those that contradict it, and returns a sentence on a budget, which it replaces.
+ * Throws UserError `method/selection-contradicted`.
+ */
+export function checkGiven({ blockSize, targets, selection: file, ...method }: SmtConfig, selection: Selection): string | null {
+  const contradicted = (message: string, key: string) =>
+    new UserError("method/selection-contradicted", message, `Set ${key} to auto, or give another selection.`);
+  if (blockSize !== "auto" && blockSize !== selection.blockSize)
+    throw contradicted(
+      `method.blockSize is ${blockSize}, but ${file} holds blocks of ${selection.blockSize} × ${selection.blockSize}.`,
+      "method.blockSize",
+    );
+  const other = targets === "auto" ? null : selection.blocks.find(({ name }) => !targets.includes(name.split(".").at(-1) as string));
+  if (other)
+    throw contradicted(
+      `${file} holds block ${other.name}:${other.row},${other.column}, which lies in none of method.targets (${(targets as string[]).join(", ")}).`,
+      "method.targets",
+    );
+  const [budget] = budgetKeys(method);
+  return budget ? `method.${budget} (${method[budget]}) does not count: the blocks that are trained are those of ${file}.` : null;
 }
 
 /** Refuses a warm-up that would rank blocks by nothing, and one that shall train although its score asks for no backward pass. */

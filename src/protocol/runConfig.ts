@@ -73,11 +73,13 @@ export function readableValues(value: unknown): Record<string, unknown> {
 
 /** Defaults that hold only where other keys are not given. */
 export function fillDependentDefaults({ method, train }: Partial<RunConfig>): void {
-  if (method?.name === "smt" && budgetKeys(method).length === 0) method.ratio = defaultRatio;
+  // A selection.json is a budget of its own.
+  if (method?.name === "smt" && !isSelectionFile(method.selection) && budgetKeys(method).length === 0) method.ratio = defaultRatio;
   if (train && train.steps === null && train.epochs === null) train.steps = defaultSteps;
 }
 
-function budgetKeys(method: Partial<SmtConfig>): string[] {
+/** The keys given that say how much SMT trains. */
+export function budgetKeys(method: Partial<SmtConfig>): ("ratio" | "blocks" | "trainableParameters")[] {
   return (["ratio", "blocks", "trainableParameters"] as const).filter((key) => (method[key] ?? null) !== null);
 }
 

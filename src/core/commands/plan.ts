@@ -44,7 +44,7 @@ export interface PlannedRun {
 /** Plans a run. Throws UserError. */
 export async function planRun(config: RunConfig): Promise<PlannedRun> {
   const { config: model } = await openModelConfig(config.model);
-  const { smt, selection } = await checkMethod(config, model);
+  const { smt, selection, notices } = await checkMethod(config, model);
   const { name, tried } = await chooseDevice(config.device);
   const planned = plannedDevice(name, config.threads, tried);
   const zeros = await knownShareOfZeros(config.model);
@@ -63,7 +63,7 @@ export async function planRun(config: RunConfig): Promise<PlannedRun> {
     cheapestChange: fits === false ? cheapestChange(config, planned) : null,
     trainableParameters: smt ? trainableParameters(smt, selection, model) : adapter ? adapterParameters(adapter, model) : totalParameters,
     totalParameters,
-    warnings: warning ? [warning] : [],
+    warnings: [...notices.map(({ message }) => message), ...(warning ? [warning] : [])],
   };
 }
 

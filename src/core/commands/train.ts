@@ -34,7 +34,7 @@ export async function resume({ runFolder, json, acceptChanges }: ResumeOptions):
     return 0;
   }
   const file = path.join(runFolder, runFiles.config);
-  const checked = await checkRun(parseRunFile(await readText(file), file));
+  const checked = await checkRun(parseRunFile(await readText(file), file), runFolder);
   return runInForeground(checked, path.resolve(runFolder), { json, resume: { acceptChanges } });
 }
 

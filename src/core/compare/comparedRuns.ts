@@ -98,7 +98,7 @@ export class ComparedRuns {
   /** False when it was stopped. */
   async #train(folder: string, begun: boolean, watcher: RunWatcher): Promise<boolean> {
     const file = path.join(folder, runFiles.config);
-    const checked = await checkRun(parseRunFile(await readText(file), file));
+    const checked = await checkRun(parseRunFile(await readText(file), file), folder);
     try {
       if (this.#hashes) requireSame(this.#hashes, checked.hashes);
     } catch (error) {

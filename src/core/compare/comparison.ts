@@ -12,7 +12,8 @@ import { type CompareConfig, configOfRun, labelOf, methodOf, parseCompareFile, s
 import { type ComparisonLine, comparisonFiles, type PlanLine } from "../../protocol/compareResults.ts";
 import { allRuns, type ComparedRun, type ComparisonSummary, summarise, untrained } from "../../protocol/compareSummary.ts";
 import type { RunEvent } from "../../protocol/events.ts";
-import type { MethodConfig } from "../../protocol/runConfig.ts";
+import { isSelectionFile, type MethodConfig } from "../../protocol/runConfig.ts";
+import { parseSelection, type Selection } from "../../protocol/selection.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { syncFolder } from "../files/durableFile.ts";
 import { openModelConfig } from "../files/modelFolder.ts";
@@ -53,10 +54,19 @@ export interface CheckedComparison {
 export async function checkComparison(config: CompareConfig): Promise<CheckedComparison> {
   const { config: model } = await openModelConfig(config.model);
   const named = config.methods.map((method) => ({ label: labelOf(method), method: methodOf(method) }));
-  const points = pointsOf(named, config.budgets, methodSizes(model));
+  const points = pointsOf(named, config.budgets, methodSizes(model, await givenSelections(named)));
   for (const { method } of points) await checkMethod(runConfigOf(config, method), model);
   if (config.task) await prepare(config.task);
   return { config, points };
+}
+
+/** The selection files that methods name, by path. */
+async function givenSelections(named: readonly { method: MethodConfig }[]): Promise<Map<string, Selection>> {
+  const given = new Map<string, Selection>();
+  for (const { method } of named)
+    if (method.name === "smt" && isSelectionFile(method.selection))
+      given.set(method.selection, parseSelection(await readText(method.selection), method.selection));
+  return given;
 }
 
 function runConfigOf(config: CompareConfig, method: MethodConfig) {

@@ -1,5 +1,6 @@
 /** What a model answers about the size of a method's configuration: the shapes behind budgets.ts. No weights are read. */
 import type { MethodConfig } from "../../protocol/runConfig.ts";
+import type { Selection } from "../../protocol/selection.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { sizeOf } from "../devices/device.ts";
 import { blocksInBudget } from "../methods/smt/selection.ts";
@@ -8,14 +9,14 @@ import { type ModelConfig, projectionShape, projections, weightShapes } from "..
 import { resolveSmt } from "../smtRun.ts";
 import type { MethodSizes } from "./budgets.ts";
 
-/** The answers for one model. They throw the UserError that a run would be refused with. */
-export function methodSizes(model: ModelConfig): MethodSizes {
+/** The answers for one model, with the selection files that methods name. They throw the UserError that a run would be refused with. */
+export function methodSizes(model: ModelConfig, given: ReadonlyMap<string, Selection> = new Map()): MethodSizes {
   const matrices = matricesOf(model);
   const all = [...weightShapes(model).values()].reduce((sum, shape) => sum + sizeOf(shape), 0);
   const parameters = (method: MethodConfig): number => {
     if (method.name === "full") return all;
     if (method.name !== "smt") return adapterTargets(method, matrices).reduce((sum, matrix) => sum + parametersOf(method, matrix), 0);
-    const { targets, blockSize, budget } = resolveSmt(method, model);
+    const { targets, blockSize, budget } = resolveSmt(method, model, given.get(method.selection) ?? null);
     return blocksInBudget(model, targets, blockSize, budget) * blockSize ** 2;
   };
   return {

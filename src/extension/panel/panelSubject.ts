@@ -184,7 +184,8 @@ export class RunSubject implements PanelSubject {
     if (!this.events.some(({ kind }) => kind === "selection")) return text;
     const selection = path.join(this.session.runFolder, "selection.json");
     if (!(await stat(selection).catch(() => null))) return text;
-    const changes = editRunFile(text, [{ path: ["method", "selection"], value: selection }]);
+    const budgets = ["ratio", "blocks", "trainableParameters"].map((key) => ({ path: ["method", key], value: null }));
+    const changes = editRunFile(text, [...budgets, { path: ["method", "selection"], value: selection }]);
     return changes
       .sort((a, b) => b.offset - a.offset)
       .reduce((all, { offset, length, text: put }) => all.slice(0, offset) + put + all.slice(offset + length), text);

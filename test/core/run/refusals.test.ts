@@ -1,6 +1,6 @@
 /** What a run refuses, by name, before a device is opened or a run folder's state touched; and what it says without refusing. */
 import assert from "node:assert/strict";
-import { appendFileSync, copyFileSync, cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { appendFileSync, copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
 import { checkRun, openRun } from "../../../src/core/prepare.ts";
@@ -59,6 +59,16 @@ describe("refused before anything is allocated", () => {
       "a selection of another model",
       (folder) => smt({ selection: writeSelection(folder, "model.layers.7.self_attn.q_proj") }),
       /method\/selection-mismatch: .*layers\.7\.self_attn\.q_proj:0,0/,
+    ],
+    [
+      "a block size that is not the given selection's",
+      (folder) => ({ method: { name: "smt", blockSize: 32, selection: writeSelection(folder, "model.layers.0.self_attn.q_proj") } }),
+      /method\/selection-contradicted: method\.blockSize is 32, but .*selection\.json holds blocks of 16 × 16/,
+    ],
+    [
+      "targets that leave a block of the given selection out",
+      (folder) => ({ method: { name: "smt", targets: ["k_proj"], selection: writeSelection(folder, "model.layers.0.self_attn.q_proj") } }),
+      /method\/selection-contradicted: .*selection\.json holds block model\.layers\.0\.self_attn\.q_proj:0,0, .*method\.targets \(k_proj\)/,
     ],
     ["data with nothing usable", (folder) => ({ data: { train: writeFile(folder, "empty.jsonl", "\n\n") } }), /^data\//],
   ];
@@ -181,6 +191,29 @@ describe("what has changed between save and resume", () => {
     );
   });
 
+  test("a selection.json that was given, or that it is gone: a run goes on with the one it keeps", async (t) => {
+    const folder = temporaryFolder(t);
+    const given = path.join(folder, writeSelection(folder, "model.layers.1.mlp.up_proj"));
+    const method = { name: "smt", selection: given };
+    const { folder: whole } = await session(writeRunFile(path.join(folder, "whole"), { method, ...overrides }));
+    const runFile = writeRunFile(folder, { method, ...overrides });
+    let stop = false;
+    const { folder: runFolder } = await session(runFile, {
+      stopRequested: () => stop,
+      onEvent: (event) => {
+        stop ||= event.kind === "step" && event.step === 3;
+      },
+    });
+    writeSelection(folder, "model.layers.0.self_attn.q_proj");
+    const changed = await checkRun(readConfig(runFile), runFolder);
+    await changed.base.close();
+    assert.equal(changed.selection?.blocks[0].name, "model.layers.1.mlp.up_proj", "planned with the blocks it trains");
+    rmSync(given);
+    const resumed = new RunProcess("resume", runFolder);
+    assert.equal((await resumed.exit).code, 0, resumed.errors);
+    assert.equal(resultOf(runFolder).files["smt.safetensors"], resultOf(whole).files["smt.safetensors"]);
+  });
+
   test("the model that a warm-up left: refused when it is damaged or gone", async (t) => {
     const folder = temporaryFolder(t);
     const runFile = writeRunFile(folder, { ...overrides, method: { name: "smt", blocks: 20, blockSize: 16, warmup: { steps: 1, update: true } } });
@@ -206,6 +239,22 @@ describe("what has changed between save and resume", () => {
 });
 
 describe("said, not refused", () => {
+  test("a budget beside a selection.json, which is one itself", async (t) => {
+    const folder = temporaryFolder(t);
+    const method = { name: "smt", selection: path.join(folder, writeSelection(folder, "model.layers.1.mlp.up_proj")) };
+    const noticesOf = async (more: object) => {
+      const config = readConfig(writeRunFile(folder, { method: { ...method, ...more } }));
+      const { base, notices } = await checkRun(config);
+      await base.close();
+      return { config, notices: notices.map(({ code, message }) => `${code}: ${message}`) };
+    };
+    const { notices } = await noticesOf({ ratio: 0.3 });
+    assert.equal(notices.length, 1);
+    assert.match(notices[0], /^method\/budget-unused: method\.ratio \(0\.3\) does not count: .* those of .*selection\.json\.$/);
+    const { config, notices: none } = await noticesOf({});
+    assert.deepEqual([config.method.name === "smt" && config.method.ratio, none], [null, []], "no ratio is filled in that would not count");
+  });
+
   test("evaluation rows that also stand in the training data", async (t) => {
     const runFile = writeRunFile(temporaryFolder(t), { data: { eval: "train.jsonl" }, train: { steps: 1 }, evaluate: { rows: 3 } });
     const { events } = await session(runFile);
