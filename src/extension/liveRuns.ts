@@ -16,8 +16,11 @@ import {
   processStartMark,
 } from "../protocol/liveRun.ts";
 import type { LockHolder } from "../protocol/panelProtocol.ts";
+import { openSocket } from "./coreRpc.ts";
 
 export const lockName = "run.lock";
+/** A socket of this machine answers, or refuses, at once. */
+const listeningMs = 2000;
 
 export type LiveRun =
   /** A core of this user works on it. */
@@ -34,8 +37,8 @@ export type LiveRun =
 /** Who works on a run folder. `records` are of the register, where it was just read. */
 export async function findLiveRun(runFolder: string, records?: readonly LiveRunRecord[]): Promise<LiveRun> {
   const folder = await realpath(runFolder).catch(() => path.resolve(runFolder));
-  const record = (records ?? (await liveRuns())).filter((live) => live.runFolder === folder).sort((a, b) => b.startedMs - a.startedMs)[0];
-  if (record) return { kind: "live", record };
+  const ofFolder = (records ?? (await liveRuns())).filter((live) => live.runFolder === folder).sort((a, b) => b.startedMs - a.startedMs);
+  for (const record of ofFolder) if (!(await isDisproved(record))) return { kind: "live", record };
   const lock = await readLock(folder);
   if (!lock) return { kind: "none" };
   if (lock.host !== os.hostname()) return { kind: "elsewhere", host: lock.host, pid: lock.pid };
@@ -94,6 +97,32 @@ export async function isAlive({ pid, processStart }: Pick<LiveRunRecord, "pid" |
  */
 async function isStartedAs({ pid, processStart, nonce }: LiveRunRecord): Promise<boolean> {
   return processStart !== null || (await commandLineOf(pid)).includes(nonce);
+}
+
+/** Nonces of records whose process is another program: it can never become theirs again. */
+const disproved = new Set<string>();
+
+/**
+ * Whether the process of a record is another program that got its id, after a restart of the machine for example. Only where the system does not tell when
+ * a process began, and nobody listens at the record's socket; what the system does not say disproves nothing.
+ */
+async function isDisproved(record: LiveRunRecord): Promise<boolean> {
+  const { pid, processStart, nonce, socket } = record;
+  if (processStart !== null || disproved.has(nonce) || (await isListening(socket))) return disproved.has(nonce);
+  const commandLine = await commandLineOf(pid);
+  if (commandLine !== "" && !commandLine.includes(nonce)) disproved.add(nonce);
+  return disproved.has(nonce);
+}
+
+/** A core that hangs, or is held, is still listened for by the system. */
+function isListening(file: string): Promise<boolean> {
+  return openSocket(file, listeningMs).then(
+    (socket) => {
+      socket.destroy();
+      return true;
+    },
+    () => false,
+  );
 }
 
 /** Empty when the system does not say. */

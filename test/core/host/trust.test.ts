@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import os from "node:os";
 import path from "node:path";
@@ -86,6 +86,39 @@ test("a record whose process id went to another program is not believed", {
     [live.nonce],
     "the core that starts sweeps the stale record",
   );
+});
+
+test("where the system does not tell when a process began, a record that nobody answers for is asked of the command line", { skip }, async (t) => {
+  const folders = [await newRun(temporaryFolder(t)), await newRun(temporaryFolder(t))];
+  const victim = bystander(t);
+  // As after a restart of the machine: the process id of a core that was killed is another program's.
+  const stale = {
+    version: 1,
+    runFolder: folders[0],
+    pid: victim.pid as number,
+    host: os.hostname(),
+    processStart: null,
+    nonce: "reused-without-start",
+    socket: path.join(folders[0], "nobody.sock"),
+    startedMs: 1,
+  };
+  const record = await running(t, folders[1]);
+  writeFileSync(path.join(register, `${record.nonce}.json`), JSON.stringify({ ...record, processStart: null }));
+  writeFileSync(path.join(register, `${stale.nonce}.json`), JSON.stringify(stale));
+  assert.ok(await isAlive(stale), "all that the system says");
+  assert.deepEqual(await findLiveRun(folders[0]), { kind: "none" });
+  assert.equal(await killLiveRun(folders[0]), false);
+  await running(t, folders[0]);
+
+  // The core's own record holds: while it answers, while it is held, and while its socket is gone.
+  const live = { kind: "live", record: { ...record, processStart: null } };
+  assert.deepEqual(await findLiveRun(folders[1]), live);
+  process.kill(record.pid, "SIGSTOP");
+  assert.deepEqual(await findLiveRun(folders[1]), live);
+  rmSync(record.socket);
+  assert.deepEqual(await findLiveRun(folders[1]), live);
+  assert.equal(await killLiveRun(folders[1]), true);
+  assert.equal(victim.exitCode ?? victim.signalCode, null);
 });
 
 test("a register that others could have written to holds nothing", { skip }, async (t) => {
