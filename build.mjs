@@ -1,6 +1,6 @@
 /**
- * Builds what the product runs from: the native CPU addon (where a C++ compiler is at hand), dist/cli.js, dist/core.js and dist/probe.js for plain Node ≥ 20,
- * dist/extension.cjs for VS Code's extension host, and dist/webview/ for its webviews; one file a program.
+ * Builds what the product runs from: the native CPU addon (where a C++ compiler is at hand), dist/cli.js, dist/core.js, dist/probe.js
+ * and dist/analysis.js for plain Node ≥ 20, dist/extension.cjs for VS Code's extension host, and dist/webview/ for its webviews; one file a program.
  * Plain JavaScript, because it is the first thing a fresh clone runs, on whatever Node is there. It fetches nothing.
  * The rule to keep: a missing compiler is no failure; the command line then computes with the portable device and says so.
  */
@@ -47,6 +47,7 @@ const bundles = [
   { entry: "src/core/cli.ts", outfile: "dist/cli.js", ...nodeProgram },
   { entry: "src/core/main.ts", outfile: "dist/core.js", ...nodeProgram },
   { entry: "src/core/devices/probeMain.ts", outfile: "dist/probe.js", ...nodeProgram },
+  { entry: "src/core/blocks/analysisMain.ts", outfile: "dist/analysis.js", ...nodeProgram },
   { entry: "src/extension/extension.ts", outfile: "dist/extension.cjs", ...extension },
   ...["panel", "inspector", "tensors", "compare", "prune"].map((name) => ({
     entry: `webview/${name}/main.ts`,

@@ -23,6 +23,7 @@ const built = [
   "extension.cjs",
   "core.js",
   "probe.js",
+  "analysis.js",
   "tfjs-backend-wasm-simd.wasm",
   "tfjs-backend-wasm.wasm",
   "package.json",

@@ -100,7 +100,7 @@ function createParts(context: vscode.ExtensionContext): ShellParts {
     recordFrames: () => process.env.SPARSE_TUNER_RECORD_FRAMES === "1",
   });
   const known = new KnownRuns(runs, context.globalStorageUri);
-  const inspectors = new BlockInspectors({ context, service, log });
+  const inspectors = new BlockInspectors({ context, log });
   const perform: ShellParts["perform"] = (action, target) => performAction(parts, action, target);
   const panels = new TrainingPanels({
     context,

@@ -13,8 +13,10 @@ export const protocolVersion = 1;
 export const heartbeatMs = 1000;
 /** Without a heartbeat for so long a core counts as not responding. */
 export const notRespondingMs = 10_000;
-/** Values of a block that may be asked for at once. */
+/** Values of a tensor file that may be asked for at once. */
 export const maxWindowValues = 1 << 18;
+/** Values of a block that are read, analysed or copied at once: a block of 2048 × 2048. */
+export const maxBlockValues = 1 << 22;
 
 const closed = { additionalProperties: false };
 const count = Type.Integer({ minimum: 0, maximum: 2 ** 53 - 1 });
@@ -24,7 +26,7 @@ const index = Type.Integer({ minimum: 0, maximum: 1e9 });
 export const blockParts = ["weight", "delta", "gradient", "firstMoment", "secondMoment"] as const;
 export type BlockPart = (typeof blockParts)[number];
 
-/** Entries of a block, counted from its upper left corner. */
+/** Entries of a block, counted from its upper left corner. What reaches beyond the block's edges is left out: the answer says what it holds. */
 export const windowSchema = Type.Object(
   { row: index, column: index, rows: Type.Integer({ minimum: 1, maximum: 65536 }), columns: Type.Integer({ minimum: 1, maximum: 65536 }) },
   closed,
@@ -51,6 +53,45 @@ export const cellSchema = Type.Object({
   secondMoment: numberOrNull,
 });
 export type Cell = Static<typeof cellSchema>;
+
+/** Statistics of all values of a block. All but `nonFinite` count finite values only. */
+export const analysisSchema = Type.Object({
+  mean: Type.Number(),
+  standardDeviation: Type.Number(),
+  minimum: Type.Number(),
+  maximum: Type.Number(),
+  /** Frobenius norm. */
+  norm: Type.Number(),
+  zeros: count,
+  nonFinite: count,
+  /** Counts of equally wide bins from minimum to maximum. */
+  histogram: Type.Array(count),
+  /** Descending; empty where values are not finite or a side is longer than `maxSpectrumSide`. */
+  singularValues: Type.Array(Type.Number()),
+  /** exp of the entropy of the normalised singular values (Roy & Vetterli 2007); 0 for a zero matrix. */
+  effectiveRank: Type.Number(),
+});
+export type Analysis = Static<typeof analysisSchema>;
+/** Sides of a block whose singular values are found; those of larger ones would take many seconds. */
+export const maxSpectrumSide = 512;
+
+/** What came of `analyze` beside the values, of the same step: null for a block of more than `maxBlockValues`. */
+const analysed = {
+  analysis: Type.Optional(Type.Union([analysisSchema, Type.Null()])),
+  /** What that took; who looks again and again waits accordingly. */
+  analysisMs: Type.Optional(Type.Number()),
+};
+/** A window of a block as it was read at one step. */
+export const readingFields = {
+  step: count,
+  /** Of the window. */
+  rows: count,
+  columns: count,
+  /** Of the whole block, smaller at a matrix's edge. */
+  blockRows: count,
+  blockColumns: count,
+  ...analysed,
+};
 
 /** `id` makes a repeated command act once. */
 const command = Type.Object({ id: Type.String({ minLength: 1, maxLength: 80 }) }, closed);
@@ -87,7 +128,10 @@ export const requestSchemas = {
     {
       ...blockPlaceSchema.properties,
       part: Type.Enum([...blockParts]),
+      /** The whole block by default. */
       window: Type.Optional(windowSchema),
+      /** Asks for statistics of the whole block too. */
+      analyze: Type.Optional(Type.Boolean()),
     },
     closed,
   ),
@@ -135,17 +179,7 @@ export const resultSchemas = {
   stopWhenAlone: nothing,
   /** `frame` is the `id` of the frame that holds the values, row-major f32. Or what was not kept, and why: never zeros. */
   readBlock: Type.Union([
-    Type.Object({
-      available: Type.Literal(true),
-      frame: count,
-      step: count,
-      /** Of the window. */
-      rows: count,
-      columns: count,
-      /** Of the whole block, smaller at a matrix's edge. */
-      blockRows: count,
-      blockColumns: count,
-    }),
+    Type.Object({ available: Type.Literal(true), frame: count, ...readingFields }),
     Type.Object({ available: Type.Literal(false), step: count, reason: Type.String() }),
   ]),
   readCell: cellSchema,

@@ -4,9 +4,8 @@
  * The rules to keep: the host checks every message of the inspector by these schemas; every request gets one answer; only windows of values cross.
  */
 import Type, { type Static } from "typebox";
-import { type BlockPlace, blockParts, blockPlaceSchema, type Cell, windowSchema } from "./coreProtocol.ts";
+import { type Analysis, type BlockPlace, blockParts, blockPlaceSchema, type Cell, windowSchema } from "./coreProtocol.ts";
 import type { SelectedBlock } from "./selection.ts";
-import type { ServiceResults } from "./serviceProtocol.ts";
 
 const closed = { additionalProperties: false };
 const request = Type.Integer({ minimum: 0, maximum: 2 ** 53 - 1 });
@@ -20,10 +19,8 @@ const part = Type.Enum([...blockParts]);
 /** Inspector → host. */
 export const fromInspectorSchemas = {
   ready: Type.Object({ kind: Type.Literal("ready") }, closed),
-  /** Window of values; the answer is `values` or `missing`. */
-  readWindow: Type.Object({ kind: Type.Literal("readWindow"), request, ...block, part, window: windowSchema }, closed),
-  /** Histogram, singular values and so on of a whole block; the answer is `analysis` or `missing`. */
-  analyze: Type.Object({ kind: Type.Literal("analyze"), request, ...block, part }, closed),
+  /** Window of values, with statistics of the whole block at the same step where they are asked for; the answer is `values` or `missing`. */
+  readWindow: Type.Object({ kind: Type.Literal("readWindow"), request, ...block, part, window: windowSchema, analyze: Type.Boolean() }, closed),
   /** Score, rank and magnitudes at every step that is known; the answer is `history`. */
   history: Type.Object({ kind: Type.Literal("history"), request, ...blockPlaceSchema.properties }, closed),
   /** One block and those around it in its matrix; the answer is `neighbours`. */
@@ -68,8 +65,10 @@ export type ToInspector =
       blockColumns: number;
       /** Row-major. */
       values: Float32Array;
+      /** Null for a block that is too large; undefined where it was not asked for. */
+      analysis?: Analysis | null;
+      analysisMs?: number;
     }
-  | { kind: "analysis"; request: number; step: number; analysis: ServiceResults["analyze"] }
   | { kind: "history"; request: number; cells: Cell[] }
   /** Cells of the 3 × 3 blocks around one, row-major; null outside the matrix. */
   | { kind: "neighbours"; request: number; cells: (Cell | null)[] }

@@ -5,7 +5,7 @@
  * The rules to keep: both sides check what they get by these schemas; the service writes only where it was told to; it ends when its input does.
  */
 import Type, { type Static } from "typebox";
-import { blockParts, blockPlaceSchema, cellSchema, windowSchema } from "./coreProtocol.ts";
+import { blockParts, blockPlaceSchema, cellSchema, readingFields, windowSchema } from "./coreProtocol.ts";
 import { taskNames, taskResultSchema, taskScorings } from "./evaluationTasks.ts";
 import { memoryClasses } from "./memory.ts";
 import { patternText, pruningGroupings, pruningMethods, pruningNotesSchema, pruningProgressSchema, pruningReportSchema } from "./pruning.ts";
@@ -30,16 +30,19 @@ export const serviceRequestSchemas = {
   heatmap: Type.Object({ runFolder: file, step: atStep }, closed),
   readCell: Type.Object({ runFolder: file, step: atStep, ...blockPlaceSchema.properties }, closed),
   readBlock: Type.Object(
-    { runFolder: file, step: atStep, ...blockPlaceSchema.properties, part: Type.Enum([...blockParts]), window: Type.Optional(windowSchema) },
+    {
+      runFolder: file,
+      step: atStep,
+      ...blockPlaceSchema.properties,
+      part: Type.Enum([...blockParts]),
+      /** As a core's. */
+      window: Type.Optional(windowSchema),
+      analyze: Type.Optional(Type.Boolean()),
+    },
     closed,
   ),
   /** A block's cell at every checkpoint that is kept, oldest first. */
   blockHistory: Type.Object({ runFolder: file, ...blockPlaceSchema.properties }, closed),
-  /** Statistics of rows × columns values that come as the payload of the `values` frame with this `frame` id, sent before the request. */
-  analyze: Type.Object(
-    { frame: count, rows: Type.Integer({ minimum: 1, maximum: 4096 }), columns: Type.Integer({ minimum: 1, maximum: 4096 }) },
-    closed,
-  ),
   /** The header of a safetensors file. */
   describeTensors: Type.Object({ file }, closed),
   /** Entries of a tensor seen as a matrix: all but its last dimension are rows. */
@@ -196,31 +199,11 @@ export const serviceResultSchemas = {
       available: Type.Literal(true),
       /** `id` of the `values` frame that holds the window, f32 row-major. */
       frame: count,
-      step: count,
-      rows: count,
-      columns: count,
-      blockRows: count,
-      blockColumns: count,
+      ...readingFields,
     }),
     notKept,
   ]),
   blockHistory: Type.Object({ cells: Type.Array(cellSchema) }),
-  analyze: Type.Object({
-    mean: Type.Number(),
-    standardDeviation: Type.Number(),
-    minimum: Type.Number(),
-    maximum: Type.Number(),
-    /** Frobenius norm. */
-    norm: Type.Number(),
-    zeros: count,
-    nonFinite: count,
-    /** Counts of equally wide bins from minimum to maximum. */
-    histogram: Type.Array(count),
-    /** Descending; empty where values are not finite. */
-    singularValues: Type.Array(Type.Number()),
-    /** exp of the entropy of the normalised singular values (Roy & Vetterli 2007); 0 for a zero matrix. */
-    effectiveRank: Type.Number(),
-  }),
   describeTensors: Type.Object({
     bytes: count,
     headerBytes: count,
@@ -260,9 +243,9 @@ export const serviceNotificationSchemas = {
 };
 export type ServiceNotifications = { [Name in keyof typeof serviceNotificationSchemas]: Static<(typeof serviceNotificationSchemas)[Name]> };
 
-/** Frames beside those of the core's bulk connection. Payload: f32. Host → service for `analyze`, service → host for reads. */
+/** Frames beside those of the core's bulk connection, service → host for reads. Payload: f32. */
 export const valuesFrameSchema = Type.Object({ kind: Type.Literal("values"), id: count });
 
-/** What each side accepts. */
-export const hostToServiceLimits = { headerBytes: 1 << 22, payloadBytes: 1 << 26 };
+/** What each side accepts: hosts send no payloads. */
+export const hostToServiceLimits = { headerBytes: 1 << 22, payloadBytes: 0 };
 export const serviceToHostLimits = { headerBytes: 1 << 24, payloadBytes: 1 << 26 };

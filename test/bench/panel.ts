@@ -12,7 +12,7 @@ import { ServiceClient } from "../../src/extension/service/serviceClient.ts";
 import type { RunEvent } from "../../src/protocol/events.ts";
 import type { HeatmapFrame } from "../../src/protocol/panelProtocol.ts";
 import { browserArguments, findBrowser } from "../e2e/browser.ts";
-import { deliver, prepare, servePanel, someRun } from "../e2e/panelPage.ts";
+import { deliver, prepare, serveWebview, someRun } from "../e2e/panelPage.ts";
 
 const root = path.resolve(import.meta.dirname, "../..");
 
@@ -120,7 +120,7 @@ async function plans(): Promise<void> {
 }
 
 await plans();
-const panel = await servePanel();
+const panel = await serveWebview("panel");
 const browser = await chromium.launch({ executablePath: findBrowser(), args: browserArguments });
 try {
   for (const [blockSize, perSecond] of [

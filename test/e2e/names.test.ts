@@ -9,7 +9,7 @@ import { type Browser, chromium, type Page } from "playwright-core";
 import type { ToPanel } from "../../src/protocol/panelProtocol.ts";
 import { sharedData } from "../support/sharedData.ts";
 import { browserArguments, findBrowser } from "./browser.ts";
-import { deliver, prepare, servePanel, someRun } from "./panelPage.ts";
+import { deliver, prepare, serveWebview, someRun } from "./panelPage.ts";
 
 const hostile = [
   "<img src=x onerror=\"document.title='broken'\">",
@@ -24,14 +24,14 @@ const hostile = [
   "constructor",
 ];
 
-let panel: Awaited<ReturnType<typeof servePanel>>;
+let panel: Awaited<ReturnType<typeof serveWebview>>;
 let browser: Browser;
 let page: Page;
 const heard: string[] = [];
 
 before(
   async () => {
-    panel = await servePanel();
+    panel = await serveWebview("panel");
     browser = await chromium.launch({ executablePath: findBrowser(), args: browserArguments });
     page = await browser.newPage({ viewport: { width: 1200, height: 900 } });
     page.on("dialog", (dialog) => {

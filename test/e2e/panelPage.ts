@@ -1,6 +1,6 @@
 /**
- * The training panel alone in a browser page, under the policy that VS Code's webview gives it: for what needs many messages and no window. What the panel
- * is in VS Code is the other end-to-end tests' business.
+ * The training panel, or another webview, alone in a browser page, under the policy that VS Code gives it: for what needs many messages and no window. What
+ * it is in VS Code is the other end-to-end tests' business.
  */
 import { readFile } from "node:fs/promises";
 import http from "node:http";
@@ -30,19 +30,19 @@ export const someRun: RunView = {
   machineBytes: 64 * 2 ** 30,
 };
 
-/** Serves the built panel on this machine alone. */
-export async function servePanel(): Promise<{ url: string; close(): void }> {
+/** Serves a built webview on this machine alone. What it sends is kept by kind, and whole for who has exposed `onMessage` in the page. */
+export async function serveWebview(name: "panel" | "inspector"): Promise<{ url: string; close(): void }> {
   const page = `<!DOCTYPE html><html><head><meta charset="UTF-8"><meta http-equiv="Content-Security-Policy" content="${policy}">
-<link rel="stylesheet" href="/panel.css"></head><body class="vscode-dark"><main id="root"></main>
+<link rel="stylesheet" href="/${name}.css"></head><body class="vscode-dark"><main id="root"></main>
 <script nonce="panel">
 window.sent = [];
-window.acquireVsCodeApi = () => ({ postMessage: (message) => { sent.push(message.kind); window.onSent?.(message.kind); }, getState() {}, setState() {} });
+window.acquireVsCodeApi = () => ({ postMessage: (message) => { sent.push(message.kind); window.onSent?.(message.kind); window.onMessage?.(message); }, getState() {}, setState() {} });
 </script>
-<script type="module" nonce="panel" src="/panel.js"></script></body></html>`;
+<script type="module" nonce="panel" src="/${name}.js"></script></body></html>`;
   const types: Record<string, string> = { js: "text/javascript", css: "text/css" };
   const server = http.createServer(async (request, response) => {
-    const name = (request.url ?? "/").slice(1);
-    if (/^panel\.(js|css)$/.test(name)) response.setHeader("content-type", types[name.split(".")[1]]).end(await readFile(path.join(built, name)));
+    const file = (request.url ?? "/").slice(1);
+    if (/^\w+\.(js|css)$/.test(file)) response.setHeader("content-type", types[file.split(".")[1]]).end(await readFile(path.join(built, file)));
     else response.setHeader("content-type", "text/html").end(page);
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

@@ -111,7 +111,13 @@ test("values, frames and texts come with the answers they belong to, and a proce
   const file = path.join(storyFolder, "model.safetensors");
   const tensor = await client.readTensor({ file, name: "model.norm.weight", window: { row: 0, column: 10, rows: 1, columns: 20 } });
   assert.deepEqual([tensor.rows, tensor.columns, tensor.values.length], [1, 20, 20]);
-  assert.equal((await client.analyze(Float32Array.of(3, 0, 0, 4), 2, 2)).norm, 5);
+  const window = { row: 2, column: 3, rows: 4, columns: 5 };
+  const analysed = await client.readBlock({ runFolder: folder, step: null, ...place, part: "weight", window, analyze: true });
+  const whole = readings[0][0];
+  assert.ok(analysed.available && analysed.analysis && whole.available);
+  assert.deepEqual([analysed.rows, analysed.columns, analysed.blockRows], [4, 5, whole.rows]);
+  assert.deepEqual([analysed.analysis.minimum, analysed.analysis.maximum], [Math.min(...whole.values), Math.max(...whole.values)]);
+  assert.equal(analysed.analysis.singularValues.length, whole.rows);
   let text = "";
   const generated = await client.generate({ ...prompt, tokens: 12 }, (piece) => {
     text += piece;
@@ -195,7 +201,11 @@ test("a service that is killed rejects what waits for it, and the next request h
   const { pid } = last();
   // It cannot answer any more, so that the requests are still waiting when it dies.
   process.kill(pid, "SIGSTOP");
-  const waiting = [client.request("plan", planRequest), client.heatmap({ runFolder: folder, step: null }), client.analyze(new Float32Array(4), 2, 2)];
+  const waiting = [
+    client.request("plan", planRequest),
+    client.heatmap({ runFolder: folder, step: null }),
+    client.readBlock({ runFolder: folder, step: null, name: "model.layers.0.mlp.up_proj", row: 0, column: 0, part: "weight" }),
+  ];
   const rejections = waiting.map((promise) => assert.rejects(promise, hasCode("service/crashed")));
   process.kill(pid, "SIGKILL");
   await Promise.all(rejections);

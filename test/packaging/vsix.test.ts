@@ -27,7 +27,7 @@ const allowed = [
   /^extension\.vsixmanifest$|^\[Content_Types\]\.xml$/,
   /^extension\/(package\.json|package\.nls(\.zh-cn)?\.json|readme\.md|changelog\.md|LICENSE\.txt|NOTICE)$/,
   /^extension\/l10n\/bundle\.l10n\.zh-cn\.json$/,
-  /^extension\/dist\/(extension\.cjs|core\.js|probe\.js|package\.json|THIRD-PARTY-LICENSES\.txt)$/,
+  /^extension\/dist\/(extension\.cjs|core\.js|probe\.js|analysis\.js|package\.json|THIRD-PARTY-LICENSES\.txt)$/,
   /^extension\/dist\/tfjs-backend-wasm(-simd)?\.wasm$/,
   /^extension\/dist\/webview\/(panel|inspector|tensors|compare|prune)\.(js|css)$/,
   /^extension\/dist\/native\/[a-z0-9]+-[a-z0-9]+\/sparse_tuner_cpu\.node$/,
@@ -39,7 +39,7 @@ const allowed = [
 /** What an installed extension cannot do without. */
 const required = [
   ...["package.json", "package.nls.json", "package.nls.zh-cn.json", "l10n/bundle.l10n.zh-cn.json", "LICENSE.txt", "NOTICE", "readme.md"],
-  ...["dist/extension.cjs", "dist/core.js", "dist/probe.js", "dist/package.json", "dist/THIRD-PARTY-LICENSES.txt"],
+  ...["dist/extension.cjs", "dist/core.js", "dist/probe.js", "dist/analysis.js", "dist/package.json", "dist/THIRD-PARTY-LICENSES.txt"],
   ...["dist/tfjs-backend-wasm-simd.wasm", "dist/tfjs-backend-wasm.wasm"],
   ...["panel", "inspector", "tensors", "compare", "prune"].flatMap((name) => [`dist/webview/${name}.js`, `dist/webview/${name}.css`]),
   ...["demo.sparse-tuner.yaml", "model/model.safetensors", "model/config.json", "model/tokenizer.json", "data/gsm8k-train.jsonl"].map(

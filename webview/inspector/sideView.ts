@@ -1,16 +1,18 @@
 /**
  * One side of the inspector: a block as of a step, part by part. It asks for what it shows and says what was not kept.
- * The rule to keep: an answer is shown only if its block, step and part are still the ones shown.
+ * The rules to keep: an answer is shown only if its block, step and part are still the ones shown; values, statistics and the step they are of come of one
+ * reading, and stay until the next one has come; looking at a run that goes on is paid by the clock.
  */
-import { type BlockPart, type BlockPlace, blockParts, type Cell } from "../../src/protocol/coreProtocol.ts";
+import { type Analysis, type BlockPart, type BlockPlace, blockParts, type Cell } from "../../src/protocol/coreProtocol.ts";
 import type { StepChoice } from "../../src/protocol/inspectorProtocol.ts";
-import type { ServiceResults } from "../../src/protocol/serviceProtocol.ts";
 import { send } from "../host.ts";
 import { t } from "../strings.ts";
-import { MatrixView, type WindowValues } from "./matrixView.ts";
+import { MatrixView } from "./matrixView.ts";
 import { neighbourGrid } from "./neighbours.ts";
-import { histogramPlot, seriesPlot, shown, spectrumPlot } from "./plots.ts";
-import { ask } from "./requests.ts";
+import { seriesPlot } from "./plots.ts";
+import { repeated } from "./repeated.ts";
+import { type Answer, ask } from "./requests.ts";
+import { factsOf, plotsOf, scaleOf } from "./statistics.ts";
 import type { Window } from "./viewport.ts";
 
 type ShownBlock = BlockPlace & { at: StepChoice };
@@ -22,6 +24,9 @@ const partNames: Record<BlockPart, () => string> = {
   firstMoment: () => t("First moment"),
   secondMoment: () => t("Second moment"),
 };
+
+/** A run that goes on is looked at again after so many times what the last statistics took: they cost a twentieth of one thread at most. */
+const restPerAnalysis = 20;
 
 /** What a side asks its surroundings. */
 export interface SideListener {
@@ -44,13 +49,19 @@ export class SideView {
   readonly #matrix: MatrixView;
   #block: ShownBlock | null = null;
   #part: BlockPart = "weight";
-  #number = 0;
-  #reading = false;
+  #live = false;
+  /** What the last reading of the block and part said. */
+  #shown: { step: number; analysis: Analysis | null } | null = null;
+  /** These read anew what is shown, and what stands around it; others for each block, step and part. */
+  #readPicture = async () => {};
+  #readAround = async () => {};
+  #restUntilMs = 0;
+  #later: ReturnType<typeof setTimeout> | null = null;
 
   constructor(side: "left" | "right", listener: SideListener) {
     this.#side = side;
     this.#listener = listener;
-    this.#matrix = new MatrixView((window) => this.#readWindow(window));
+    this.#matrix = new MatrixView(() => void this.#readPicture());
     this.element.className = "side";
     this.element.setAttribute("aria-label", side === "left" ? t("Block") : t("Pinned block"));
     this.#missing.className = "missing";
@@ -80,14 +91,18 @@ export class SideView {
     this.#block = block;
     this.#title.textContent = `${block.name} · ${block.row}, ${block.column}`;
     this.#steps.value = String(block.at);
-    this.#empty();
     this.#history.replaceChildren();
     this.#neighbours.replaceChildren();
-    void this.#readAll();
+    this.#showPart(this.#part);
+    this.#readAround = repeated(async () => {
+      if (block === this.#block) await Promise.all([this.#readHistory(block), this.#readNeighbours(block)]);
+    });
+    void this.#readAround();
   }
 
   /** Steps that can be chosen; `live` names what "now" is. */
   offer(steps: readonly number[], live: boolean): void {
+    this.#live = live;
     const option = (value: string, text: string) => {
       const element = document.createElement("option");
       element.value = value;
@@ -101,7 +116,13 @@ export class SideView {
 
   /** The run has moved on: what is shown of it as it is now is read again. */
   moved(): void {
-    if (this.#block?.at === "now" && !this.#reading) void this.#readAll();
+    if (this.#block?.at !== "now") return;
+    const read = () => {
+      this.#later = null;
+      void this.#readPicture();
+      void this.#readAround();
+    };
+    this.#later ??= setTimeout(read, Math.max(0, this.#restUntilMs - performance.now()));
   }
 
   #chooseStep(value: string): void {
@@ -140,81 +161,61 @@ export class SideView {
       input.name = `part-${this.#side}`;
       input.value = part;
       input.checked = part === this.#part;
-      input.addEventListener("change", () => {
-        this.#part = part;
-        this.#empty();
-        void this.#readPart();
-      });
+      input.addEventListener("change", () => this.#showPart(part));
       label.append(input, partNames[part]());
       this.#parts.append(label);
     }
   }
 
   /** Figures of another block or part never stand under this one's name. */
-  #empty(): void {
+  #empty(instead: string): void {
+    this.#shown = null;
     this.#matrix.clear();
     this.#facts.replaceChildren();
     this.#plots.replaceChildren();
-    this.#missing.textContent = t("Reading…");
+    this.#missing.textContent = instead;
   }
 
-  async #readAll(): Promise<void> {
-    this.#reading = true;
-    try {
-      await Promise.all([this.#readPart(), this.#readHistory(), this.#readNeighbours()]);
-    } finally {
-      this.#reading = false;
-    }
-  }
-
-  /** Statistics first: the colours of the values are scaled by the whole block's extremes. */
-  async #readPart(): Promise<void> {
+  #showPart(part: BlockPart): void {
     const block = this.#block;
-    if (!block) return;
-    const number = ++this.#number;
-    const answer = await ask({ kind: "analyze", ...block, part: this.#part });
-    if (number !== this.#number) return;
-    if (answer.kind !== "analysis") {
-      this.#empty();
-      this.#missing.textContent = answer.kind === "missing" ? answer.reason : "";
+    this.#part = part;
+    this.#empty(t("Reading…"));
+    const read = repeated(async () => {
+      if (!block || read !== this.#readPicture) return;
+      const { window } = this.#matrix;
+      // Of a step that stays the same, the statistics do too.
+      const analyze = this.#shown === null || (this.#live && block.at === "now");
+      const answer = await ask({ kind: "readWindow", ...block, part, window, analyze });
+      if (read === this.#readPicture) this.#take(answer, window);
+    });
+    this.#readPicture = read;
+    void read();
+  }
+
+  /** Shows values and statistics of one reading in place of those of the one before. */
+  #take(answer: Answer, { row, column }: Window): void {
+    if (answer.kind !== "values") {
+      this.#empty(answer.kind === "missing" ? answer.reason : "");
       return;
     }
+    const { step, rows, columns, blockRows, blockColumns, values, analysisMs = 0 } = answer;
+    const analysis = answer.analysis === undefined && step === this.#shown?.step ? this.#shown.analysis : answer.analysis;
+    if (analysis === undefined) {
+      // The newest checkpoint is another one by now: its values come with its own statistics.
+      this.#shown = null;
+      void this.#readPicture();
+      return;
+    }
+    this.#shown = { step, analysis };
+    this.#restUntilMs = performance.now() + restPerAnalysis * analysisMs;
+    const block = { rows: blockRows, columns: blockColumns };
     this.#missing.textContent = "";
-    const { analysis } = answer;
-    const first = await ask({ kind: "readWindow", ...block, part: this.#part, window: { row: 0, column: 0, rows: 1, columns: 1 } });
-    if (number !== this.#number || first.kind !== "values") return;
-    this.#showFacts(answer.step, first.blockRows, first.blockColumns, analysis);
-    this.#matrix.show({ rows: first.blockRows, columns: first.blockColumns }, Math.max(Math.abs(analysis.minimum), Math.abs(analysis.maximum)));
-    const plots = [histogramPlot(analysis.histogram, analysis.minimum, analysis.maximum)];
-    if (analysis.singularValues.length > 0) plots.push(spectrumPlot(analysis.singularValues, analysis.effectiveRank));
-    this.#plots.replaceChildren(...plots);
+    this.#facts.replaceChildren(...factsOf(step, block, analysis).flatMap(([name, value]) => definition(name, value)));
+    this.#plots.replaceChildren(...plotsOf(analysis));
+    this.#matrix.show({ row, column, rows, columns, values, block, scale: scaleOf(analysis, values) });
   }
 
-  async #readWindow(window: Window): Promise<WindowValues | null> {
-    if (!this.#block) return null;
-    const answer = await ask({ kind: "readWindow", ...this.#block, part: this.#part, window });
-    if (answer.kind !== "values") return null;
-    return { row: window.row, column: window.column, rows: answer.rows, columns: answer.columns, values: answer.values };
-  }
-
-  #showFacts(step: number, rows: number, columns: number, analysis: ServiceResults["analyze"]): void {
-    const facts: [string, string][] = [
-      [t("Step"), String(step)],
-      [t("Size"), `${rows} × ${columns}`],
-      [t("Mean"), shown(analysis.mean)],
-      [t("Standard deviation"), shown(analysis.standardDeviation)],
-      [t("Smallest"), shown(analysis.minimum)],
-      [t("Largest"), shown(analysis.maximum)],
-      [t("Frobenius norm"), shown(analysis.norm)],
-      [t("Zeros"), String(analysis.zeros)],
-    ];
-    if (analysis.nonFinite > 0) facts.push([t("NaN or infinite"), String(analysis.nonFinite)]);
-    this.#facts.replaceChildren(...facts.flatMap(([name, value]) => definition(name, value)));
-  }
-
-  async #readHistory(): Promise<void> {
-    const block = this.#block;
-    if (!block) return;
+  async #readHistory(block: ShownBlock): Promise<void> {
     const answer = await ask({ kind: "history", name: block.name, row: block.row, column: block.column });
     if (block !== this.#block || answer.kind !== "history") return;
     const { cells } = answer;
@@ -229,9 +230,7 @@ export class SideView {
     );
   }
 
-  async #readNeighbours(): Promise<void> {
-    const block = this.#block;
-    if (!block) return;
+  async #readNeighbours(block: ShownBlock): Promise<void> {
     const answer = await ask({ kind: "neighbours", ...block });
     if (block !== this.#block || answer.kind !== "neighbours") return;
     this.#neighbours.replaceChildren(neighbourGrid(block, answer.cells, (place) => this.show({ ...place, at: block.at })));

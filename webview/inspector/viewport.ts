@@ -1,6 +1,7 @@
 /**
  * Which part of a block is seen: a corner and a size of a cell, in values. Pure arithmetic; it draws nothing.
- * The rule to keep: the window asked for always covers what is seen and never reaches outside the block.
+ * The rules to keep: the window asked for always covers what is seen and never reaches outside the block; a value is never smaller than a pixel, which
+ * could not show it, so of a large block a part is seen.
  */
 
 export interface Viewport {
@@ -23,10 +24,11 @@ export interface Window extends Size {
 }
 
 const largestCell = 64;
+const smallestCell = 1;
 
-/** The whole block in a canvas of so many CSS pixels. */
+/** The whole block in a canvas of so many CSS pixels, or as much of it from its corner on as there is room for. */
 export function fitted(block: Size, width: number, height: number): Viewport {
-  return { row: 0, column: 0, cell: Math.max(0.25, Math.min(width / block.columns, height / block.rows)) };
+  return { row: 0, column: 0, cell: Math.max(smallestCell, Math.min(width / block.columns, height / block.rows)) };
 }
 
 /** Zooms about a place of the canvas, which keeps its value under it. */

@@ -2,7 +2,7 @@
  * Windows of a block, and their values out of a file: only the bytes of the entries that are asked for are read.
  * It knows neither runs nor checkpoints; where a block begins in a tensor is the caller's knowledge.
  */
-import { type BlockPlace, type BlockWindow, maxWindowValues } from "../../protocol/coreProtocol.ts";
+import { type BlockPlace, type BlockWindow, maxBlockValues } from "../../protocol/coreProtocol.ts";
 import type { MethodConfig } from "../../protocol/runConfig.ts";
 import { UserError } from "../../protocol/userError.ts";
 import type { FileDType } from "../devices/device.ts";
@@ -26,14 +26,47 @@ export function shapeOfBlock([height, width]: readonly number[], blockSize: numb
   return { rows: Math.min(blockSize, height - row * blockSize), columns: Math.min(blockSize, width - column * blockSize) };
 }
 
-/** The window, or the whole block; it lies inside and holds no more than may be asked for. Throws UserError `inspect/no-block`. */
-export function checkedWindow({ rows, columns }: BlockShape, window: BlockWindow | undefined): BlockWindow {
-  const inside = window ?? { row: 0, column: 0, rows, columns };
-  if (inside.row + inside.rows > rows || inside.column + inside.columns > columns)
-    throw noBlock(`The window reaches outside its block of ${rows} × ${columns}.`);
-  if (inside.rows * inside.columns > maxWindowValues)
-    throw noBlock(`${inside.rows} × ${inside.columns} values are more than may be asked for at once.`);
+/** The window cut at the block's edges, or the whole block. Throws UserError `inspect/no-window` for one outside it or of too many values. */
+export function windowWithin({ rows, columns }: BlockShape, window: BlockWindow = { row: 0, column: 0, rows, columns }): BlockWindow {
+  const { row, column } = window;
+  const smaller = "Ask for a window inside the block, of fewer values.";
+  if (row >= rows || column >= columns)
+    throw new UserError("inspect/no-window", `The window reaches outside its block of ${rows} × ${columns}.`, smaller);
+  const inside = { row, column, rows: Math.min(window.rows, rows - row), columns: Math.min(window.columns, columns - column) };
+  if (inside.rows * inside.columns > maxBlockValues)
+    throw new UserError(
+      "inspect/no-window",
+      `${inside.rows} × ${inside.columns} values are more than the ${maxBlockValues} that are read at once.`,
+      smaller,
+    );
   return inside;
+}
+
+/** The window of values, and on demand the whole block that it is cut from: null where that is too large, undefined where it was not asked for. */
+export interface WindowRead {
+  values: Float32Array;
+  whole?: Float32Array | null;
+}
+
+/** Reads a window; with `analyze` the whole block at the same time, unless it is too large. Why there are no values is passed on. */
+export async function readWithWhole(
+  block: BlockShape,
+  window: BlockWindow,
+  analyze: boolean,
+  read: (window: BlockWindow) => Promise<Float32Array | string>,
+): Promise<WindowRead | string> {
+  const tooLarge = block.rows * block.columns > maxBlockValues;
+  const values = await read(analyze && !tooLarge ? { row: 0, column: 0, ...block } : window);
+  if (typeof values === "string") return values;
+  if (!analyze) return { values };
+  return tooLarge ? { values, whole: null } : { values: cut(values, block.columns, window), whole: values };
+}
+
+/** A window of values with rows of `stride`, as values of its own. */
+export function cut(values: Float32Array, stride: number, { row, column, rows, columns }: BlockWindow): Float32Array {
+  const window = new Float32Array(rows * columns);
+  for (let r = 0; r < rows; r++) window.set(values.subarray((row + r) * stride + column, (row + r) * stride + column + columns), r * columns);
+  return window;
 }
 
 /** What windows are read from: a safetensors file, or a model folder. */

@@ -17,14 +17,14 @@ import { gridShape } from "../methods/smt/selection.ts";
 import { projectionName, projectionShape, weightShapes } from "../model/config.ts";
 import { hasWarmedBase, warmedFolder } from "../run.ts";
 import { resolveSmt } from "../smtRun.ts";
-import { type BlockEntries, checkedWindow, noBlock, readWindow, shapeOfBlock, whyNoBlocks } from "./blockWindow.ts";
+import { type BlockEntries, noBlock, readWindow, readWithWhole, shapeOfBlock, type WindowRead, whyNoBlocks, windowWithin } from "./blockWindow.ts";
 import { CheckpointBlocks } from "./checkpointBlocks.ts";
 import { checkpointAt, identityOf, keptSteps, newestCheckpoint } from "./keptCheckpoints.ts";
 import { readScore, readScoreGrids } from "./keptScores.ts";
 
 /** Values of a block, or why there are none. */
 export type BlockReading =
-  | { step: number; values: Float32Array; rows: number; columns: number; blockRows: number; blockColumns: number }
+  | (WindowRead & { step: number; rows: number; columns: number; blockRows: number; blockColumns: number })
   | { step: number; reason: string };
 
 const notChosen = "No blocks have been chosen yet.";
@@ -97,22 +97,28 @@ export class RunBlocks {
     return cells;
   }
 
-  /** Values of a window of a block. Throws UserError `inspect/no-block` for one that the model does not have. */
-  async read(place: BlockPlace, part: BlockPart, step: number | null, window?: BlockWindow): Promise<BlockReading> {
+  /**
+   * Values of a window of a block, with `analyze` those of the whole block too. Throws UserError `inspect/no-block` for one that the model does not have,
+   * `inspect/no-window`.
+   */
+  async read(
+    place: BlockPlace,
+    part: BlockPart,
+    step: number | null,
+    { window, analyze = false }: { window?: BlockWindow; analyze?: boolean } = {},
+  ): Promise<BlockReading> {
     if (this.config.method.name !== "smt") return { step: step ?? 0, reason: whyNoBlocks(this.config.method) };
     const blocks = await this.at(step);
     const at = blocks?.step ?? 0;
     const shape = await this.#shapeOf(blocks, place);
-    const inside = checkedWindow(shape, window);
-    const values = blocks?.shapeOf(place)
-      ? await blocks.read(place, part, inside)
-      : part === "weight"
-        ? await this.#readBase(place, inside, await this.#blockSize(blocks))
-        : blocks
-          ? notTrained
-          : notChosen;
-    if (typeof values === "string") return { step: at, reason: values };
-    return { step: at, values, rows: inside.rows, columns: inside.columns, blockRows: shape.rows, blockColumns: shape.columns };
+    const inside = windowWithin(shape, window);
+    const read = await readWithWhole(shape, inside, analyze, async (asked) => {
+      if (blocks?.shapeOf(place)) return blocks.read(place, part, asked);
+      if (part === "weight") return this.#readBase(place, asked, await this.#blockSize(blocks));
+      return blocks ? notTrained : notChosen;
+    });
+    if (typeof read === "string") return { step: at, reason: read };
+    return { step: at, ...read, rows: inside.rows, columns: inside.columns, blockRows: shape.rows, blockColumns: shape.columns };
   }
 
   /** Frames of a heatmap, those that the run has at a step. */

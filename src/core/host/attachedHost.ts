@@ -21,6 +21,7 @@ import type { FrameSocket } from "../../protocol/frameSocket.ts";
 import type { Frame } from "../../protocol/frames.ts";
 import { RpcChannel } from "../../protocol/rpcChannel.ts";
 import { UserError } from "../../protocol/userError.ts";
+import type { Analyst } from "../blocks/analyst.ts";
 import type { CardFeed, CardSink } from "./cardFeed.ts";
 import { EventFeed } from "./eventFeed.ts";
 import type { FrameSink, HeatmapFeed } from "./heatmapFeed.ts";
@@ -33,6 +34,7 @@ export interface AttachedCore {
   steering: Steering;
   heatmap: HeatmapFeed;
   card: CardFeed;
+  analyst: Analyst;
   status(): CoreStatus;
   /** Milliseconds without a host after which the run is saved and stopped; null keeps it running. */
   stopWhenAlone(afterMs: number | null): void;
@@ -171,13 +173,15 @@ export class AttachedHost implements FrameSink, CardSink {
       return {};
     },
     readBlock: async (request) => {
-      if (!this.#bulk) throw new ResponseError(ErrorCodes.InvalidRequest, "Values need a bulk connection.");
+      const bulk = this.#bulk;
+      if (!bulk) throw new ResponseError(ErrorCodes.InvalidRequest, "Values need a bulk connection.");
       const block = await this.#core.steering.readBlock(request);
       if ("reason" in block) return { available: false, ...block };
-      const { values, ...place } = block;
+      const { values, whole, ...place } = block;
+      const analysed = await this.#core.analyst.analyze(whole, block);
       const frame = ++this.#blockFrames;
-      await this.#bulk.send({ kind: "block", id: frame }, values);
-      return { available: true, frame, ...place };
+      await bulk.send({ kind: "block", id: frame }, values);
+      return { available: true, frame, ...place, ...analysed };
     },
     watchCard: ({ on }) => {
       this.#core.card.watch(this, on);

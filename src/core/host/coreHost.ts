@@ -13,6 +13,7 @@ import { attachSchema, type CoreNotifications, type CoreStatus, heartbeatMs, hos
 import type { RunEvent } from "../../protocol/events.ts";
 import { FrameSocket } from "../../protocol/frameSocket.ts";
 import type { Selection } from "../../protocol/selection.ts";
+import { Analyst } from "../blocks/analyst.ts";
 import { log, runFiles } from "../files/runFolder.ts";
 import { processStart } from "../files/runLock.ts";
 import type { ScoreGrid } from "../methods/smt/selection.ts";
@@ -48,6 +49,7 @@ export class CoreHost implements AttachedCore {
   readonly steering = new Steering((run, still) => this.#look(run, still));
   readonly heatmap: HeatmapFeed;
   readonly card = new CardFeed();
+  readonly analyst = new Analyst();
   readonly #hosts = new Set<AttachedHost>();
   readonly #connections = new Set<FrameSocket>();
   #listener: Listener | null = null;

@@ -3,17 +3,16 @@
  * The rule to keep: what the run does not hold at this step is said to be missing, with the reason; nothing is ever filled in.
  */
 import type { BlockPart, BlockPlace, BlockWindow, CoreParams } from "../../protocol/coreProtocol.ts";
-import { checkedWindow, noBlock, shapeOfBlock, whyNoBlocks } from "../blocks/blockWindow.ts";
+import { cut, noBlock, readWithWhole, shapeOfBlock, type WindowRead, whyNoBlocks, windowWithin } from "../blocks/blockWindow.ts";
 import { blockTableStride, type Tensor } from "../devices/device.ts";
 import { decodeFloats, storedElementBytes } from "../files/storedFloats.ts";
 import type { Parameter } from "../methods/method.ts";
 import { SparseMatrixTuning, type TrainedMatrix } from "../methods/smt/smt.ts";
 import { hasUpdates, type RetiredBlock, type Run } from "../run.ts";
 
-export interface LiveBlock {
+/** `values` are the row-major entries of the window. */
+export interface LiveBlock extends WindowRead {
   step: number;
-  /** Row-major entries of the window. */
-  values: Float32Array;
   rows: number;
   columns: number;
   blockRows: number;
@@ -36,14 +35,18 @@ export interface Place {
 }
 
 /** Reads at a step boundary. Throws UserError for a block that the model does not have or a window outside it. */
-export async function readLiveBlock(run: Run, { name, row, column, part, window }: CoreParams["readBlock"]): Promise<LiveBlock | MissingBlock> {
+export async function readLiveBlock(
+  run: Run,
+  { name, row, column, part, window, analyze = false }: CoreParams["readBlock"],
+): Promise<LiveBlock | MissingBlock> {
   const { step } = run.state;
   const place = findBlock(run, { name, row, column });
   if (!place) return { step, reason: whyNoBlocks(run.config.method) };
-  const inside = checkedWindow({ rows: place.blockRows, columns: place.blockColumns }, window);
-  const values = await readPart(run, name, place, inside, part);
-  if (typeof values === "string") return { step, reason: values };
-  return { step, values, rows: inside.rows, columns: inside.columns, blockRows: place.blockRows, blockColumns: place.blockColumns };
+  const shape = { rows: place.blockRows, columns: place.blockColumns };
+  const inside = windowWithin(shape, window);
+  const read = await readWithWhole(shape, inside, analyze, (asked) => readPart(run, name, place, asked, part));
+  if (typeof read === "string") return { step, reason: read };
+  return { step, ...read, rows: inside.rows, columns: inside.columns, blockRows: place.blockRows, blockColumns: place.blockColumns };
 }
 
 /** Where a block lies; null in a run that has no blocks. Throws UserError `inspect/no-block` for one that the model does not have. */
@@ -67,7 +70,7 @@ async function readPart(run: Run, name: string, place: Place, window: BlockWindo
     return part === "delta" ? subtract(values, await readBase(run, name, place, window)) : values;
   }
   const retired = retiredBlock(run, name, place);
-  if (part === "delta" && retired) return subtract(windowOf(retired, place, window), await readBase(run, name, place, window));
+  if (part === "delta" && retired) return subtract(cut(retired.values, place.blockColumns, window), await readBase(run, name, place, window));
   if (part !== "weight") return notTrained(run, retired !== null);
   const weight = run.model.tensors.byName.get(`${name}.weight`) as Tensor;
   return readWindow(run, weight, place.rowStart * place.width + place.columnStart, place.width, window);
@@ -113,20 +116,14 @@ export function retiredBlock(run: Run, name: string, { rowStart, columnStart }: 
 
 /** Entries of a window whose block starts at `offset` of a tensor with rows of `stride` elements. */
 async function readWindow(run: Run, tensor: Tensor, offset: number, stride: number, window: BlockWindow): Promise<Float32Array> {
+  // One question to a card instead of one a row.
+  if (window.columns === stride) return (await run.device.read(tensor, offset + window.row * stride, window.rows * stride)) as Float32Array;
   const values = new Float32Array(window.rows * window.columns);
   for (let r = 0; r < window.rows; r++)
     values.set(
       (await run.device.read(tensor, offset + (window.row + r) * stride + window.column, window.columns)) as Float32Array,
       r * window.columns,
     );
-  return values;
-}
-
-/** The same of a block that an earlier selection trained. */
-function windowOf(block: RetiredBlock, place: Place, window: BlockWindow): Float32Array {
-  const rowAt = (r: number) => (window.row + r) * place.blockColumns + window.column;
-  const values = new Float32Array(window.rows * window.columns);
-  for (let r = 0; r < window.rows; r++) values.set(block.values.subarray(rowAt(r), rowAt(r) + window.columns), r * window.columns);
   return values;
 }
 

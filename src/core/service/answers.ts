@@ -10,6 +10,7 @@ import type { PruningNotes, PruningProgress } from "../../protocol/pruning.ts";
 import { parseRunFile } from "../../protocol/runConfig.ts";
 import type { ServiceParams, ServiceRequest, ServiceResults } from "../../protocol/serviceProtocol.ts";
 import { UserError } from "../../protocol/userError.ts";
+import { Analyst } from "../blocks/analyst.ts";
 import { RunBlocks } from "../blocks/runBlocks.ts";
 import { examine } from "../commands/doctor.ts";
 import { evaluateOn } from "../commands/evaluate.ts";
@@ -19,7 +20,6 @@ import { generateText } from "../commands/generate.ts";
 import { planRun } from "../commands/plan.ts";
 import { documentsOf, previewRun } from "../commands/preview.ts";
 import { pruneModel } from "../pruning/prune.ts";
-import { analyze } from "./analysis.ts";
 import { describeModel } from "./describeModel.ts";
 import { describeTensors, readTensorWindow } from "./tensorFiles.ts";
 
@@ -33,12 +33,12 @@ export interface Asker {
   sendFrame(frame: Uint8Array): Promise<void>;
   /** Sends values as a frame of their own; its id. */
   sendValues(values: Float32Array): Promise<number>;
-  /** The payload of a `values` frame that came before. Throws UserError `service/no-values`. */
-  takeValues(id: number): Float32Array;
   generated(stream: number, text: string): void;
   evaluating(stream: number, task: TaskName, done: number, of: number): void;
   pruning(stream: number, said: PruningProgress | PruningNotes): void;
 }
+
+const analyst = new Analyst();
 
 type Answers = { [Name in ServiceRequest]: (parameters: ServiceParams[Name], asker: Asker) => Promise<ServiceResults[Name]> };
 
@@ -74,21 +74,15 @@ export const answers: Answers = {
 
   readCell: async ({ runFolder, step, ...place }) => (await RunBlocks.open(runFolder)).cell(place, step),
 
-  async readBlock({ runFolder, step, part, window, ...place }, { sendValues }) {
-    const block = await (await RunBlocks.open(runFolder)).read(place, part, step, window);
+  async readBlock({ runFolder, step, part, window, analyze, ...place }, { sendValues }) {
+    const block = await (await RunBlocks.open(runFolder)).read(place, part, step, { window, analyze });
     if ("reason" in block) return { available: false, ...block };
-    const { values, ...rest } = block;
-    return { available: true, frame: await sendValues(values), ...rest };
+    const { values, whole, ...rest } = block;
+    const analysed = await analyst.analyze(whole, block);
+    return { available: true, frame: await sendValues(values), ...rest, ...analysed };
   },
 
   blockHistory: async ({ runFolder, ...place }) => ({ cells: await (await RunBlocks.open(runFolder)).history(place) }),
-
-  async analyze({ frame, rows, columns }, { takeValues }) {
-    const values = takeValues(frame);
-    if (values.length !== rows * columns)
-      throw new UserError("service/no-values", `${values.length} values came for ${rows} × ${columns}.`, "Ask again.");
-    return analyze(values, rows, columns);
-  },
 
   describeTensors: ({ file }) => describeTensors(file),
 

@@ -9,19 +9,11 @@ import { type CancellationToken, createMessageConnection, ErrorCodes, type Messa
 import { type ByteStream, FrameSocket } from "../../protocol/frameSocket.ts";
 import type { Frame } from "../../protocol/frames.ts";
 import { RpcChannel } from "../../protocol/rpcChannel.ts";
-import {
-  hostToServiceLimits,
-  type ServiceRequest,
-  serviceRequestSchemas,
-  serviceToHostLimits,
-  valuesFrameSchema,
-} from "../../protocol/serviceProtocol.ts";
+import { hostToServiceLimits, type ServiceRequest, serviceRequestSchemas, serviceToHostLimits } from "../../protocol/serviceProtocol.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { fileErrorSentence } from "../commands/fileErrors.ts";
 import { type Asker, answers } from "./answers.ts";
 
-/** Values that wait for the request that names them. */
-const keptValues = 8;
 /** Work that is told to end gets so long. */
 const farewellMs = 5_000;
 
@@ -55,7 +47,6 @@ class Service {
   readonly closed: Promise<string | null>;
   readonly #socket: FrameSocket;
   readonly #connection: MessageConnection;
-  readonly #values = new Map<number, Float32Array>();
   /** Requests that are being answered, with what ends them. */
   readonly #working = new Map<Promise<unknown>, AbortController>();
   #frames = 0;
@@ -79,15 +70,9 @@ class Service {
     this.#connection.dispose();
   }
 
-  #onFrame({ header, payload }: Frame, channel: RpcChannel): void {
-    if (header.jsonrpc === "2.0") channel.deliver(header);
-    else if (Value.Check(valuesFrameSchema, header)) this.#keep(header.id, new Float32Array(payload.buffer, 0, Math.floor(payload.length / 4)));
-    else throw new Error("a frame is neither a message nor values");
-  }
-
-  #keep(id: number, values: Float32Array): void {
-    this.#values.set(id, values);
-    if (this.#values.size > keptValues) this.#values.delete(this.#values.keys().next().value as number);
+  #onFrame({ header }: Frame, channel: RpcChannel): void {
+    if (header.jsonrpc !== "2.0") throw new Error("a frame is no message");
+    channel.deliver(header);
   }
 
   async #respond(name: ServiceRequest, parameters: unknown, token: CancellationToken): Promise<unknown> {
@@ -115,12 +100,6 @@ class Service {
         const id = ++this.#frames;
         await this.#socket.send({ kind: "values", id }, values);
         return id;
-      },
-      takeValues: (id) => {
-        const values = this.#values.get(id);
-        this.#values.delete(id);
-        if (!values) throw new UserError("service/no-values", "The values did not come before the request that names them.", "Ask again.");
-        return values;
       },
       generated: (stream, text) => void this.#connection.sendNotification("generated", { stream, text }).catch(() => undefined),
       evaluating: (stream, task, done, of) => void this.#connection.sendNotification("evaluating", { stream, task, done, of }).catch(() => undefined),

@@ -6,20 +6,18 @@
  */
 import { Value } from "typebox/value";
 import * as vscode from "vscode";
-import type { BlockPlace } from "../../protocol/coreProtocol.ts";
+import { type BlockPlace, maxBlockValues } from "../../protocol/coreProtocol.ts";
 import { type FromInspector, fromInspectorSchemas, type StepChoice, type ToInspector } from "../../protocol/inspectorProtocol.ts";
 import type { SelectedBlock } from "../../protocol/selection.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { webviewHtml, webviewOptions, webviewStrings } from "../panel/webviewHtml.ts";
 import type { RunSession } from "../runs/runSession.ts";
-import type { ServiceClient } from "../service/serviceClient.ts";
 import { csvOf, npyOf } from "./arrayText.ts";
 import { pickBlock, rankedBlocks } from "./rankedBlocks.ts";
 
 /** What inspectors are made of. */
 export interface InspectorParts {
   context: vscode.ExtensionContext;
-  service: ServiceClient;
   log: vscode.LogOutputChannel;
 }
 
@@ -157,12 +155,11 @@ class BlockInspector {
     const { request } = message;
     if (message.kind === "history") return { kind: "history", request, cells: await this.#session.history(placeOf(message)) };
     if (message.kind === "neighbours") return { kind: "neighbours", request, cells: await this.#neighbours(message) };
-    const window = message.kind === "readWindow" ? { window: message.window } : {};
-    const block = await this.#session.readBlock({ ...placeOf(message), part: message.part, ...window }, message.at);
+    const { part, window, analyze } = message;
+    const block = await this.#session.readBlock({ ...placeOf(message), part, window, analyze }, message.at);
     if (!block.available) return { kind: "missing", request, step: block.step, reason: block.reason };
-    const { step, rows, columns, blockRows, blockColumns, values } = block;
-    if (message.kind === "readWindow") return { kind: "values", request, step, rows, columns, blockRows, blockColumns, values };
-    return { kind: "analysis", request, step, analysis: await this.#parts.service.analyze(values, rows, columns) };
+    const { step, rows, columns, blockRows, blockColumns, values, analysis, analysisMs } = block;
+    return { kind: "values", request, step, rows, columns, blockRows, blockColumns, values, analysis, analysisMs };
   }
 
   async #neighbours({ name, row, column, at }: ShownBlock) {
@@ -173,7 +170,7 @@ class BlockInspector {
   }
 
   async #copy({ part, format, at, ...block }: Extract<FromInspector, { kind: "copy" }>): Promise<void> {
-    const read = await this.#session.readBlock({ ...placeOf(block), part }, at);
+    const read = await this.#session.readBlock({ ...placeOf(block), part }, at).catch(explainSize);
     if (!read.available)
       throw new UserError("inspect/not-kept", read.reason, vscode.l10n.t("Choose another step or another part."), { badInput: false });
     const { values, rows, columns } = read;
@@ -189,6 +186,16 @@ class BlockInspector {
     });
     if (target) await vscode.workspace.fs.writeFile(target, npyOf(values, rows, columns));
   }
+}
+
+/** All of a block is copied in one reading, so that it is of one step. */
+function explainSize(error: unknown): never {
+  if (!(error instanceof UserError) || error.code !== "inspect/no-window") throw error;
+  throw new UserError(
+    "inspect/too-large",
+    vscode.l10n.t("The block holds more than the {0} values that are copied at once.", maxBlockValues),
+    vscode.l10n.t("Read it from a checkpoint's files with another program, or choose smaller blocks."),
+  );
 }
 
 /** The place alone: a message carries more. */

@@ -144,11 +144,6 @@ export class ServiceClient {
     });
   }
 
-  /** Statistics of rows × columns values. */
-  analyze(values: Float32Array, rows: number, columns: number): Promise<ServiceResults["analyze"]> {
-    return this.#use(this.#quick, async (process) => process.request("analyze", { frame: await process.sendValues(values), rows, columns }));
-  }
-
   /** Continues a prompt; `onText` gets the text as it comes. */
   generate(
     parameters: Omit<ServiceParams["generate"], "stream">,

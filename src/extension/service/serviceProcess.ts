@@ -51,7 +51,6 @@ export class ServiceProcess {
   readonly #crashed: Promise<never>;
   #gone = false;
   #ending = false;
-  #frames = 0;
 
   constructor(program: CoreProgram, log: (line: string) => void) {
     this.#log = log;
@@ -118,13 +117,6 @@ export class ServiceProcess {
     } finally {
       cancellation.dispose();
     }
-  }
-
-  /** Sends values for a request that names them. */
-  async sendValues(values: Float32Array): Promise<number> {
-    const id = ++this.#frames;
-    await Promise.race([this.#socket.send({ kind: "values", id }, values), this.#crashed]);
-    return id;
   }
 
   /** Values that came before the answer that names them. */

@@ -168,7 +168,7 @@ test("blocks cut at a matrix's edge, and windows of them, have their own values;
     const expected = blockOf(place, selection, block, base);
     for (const part of blockParts) assert.deepEqual(((await run.read(block, part, 3)) as Known).values, expected[part]);
     const window = { row: 1, column: 2, rows: expected.rows - 1, columns: expected.columns - 3 };
-    const cut = (await run.read(block, "gradient", null, window)) as Known;
+    const cut = (await run.read(block, "gradient", null, { window })) as Known;
     assert.deepEqual(
       cut.values,
       expected.gradient.filter((_, i) => i >= expected.columns && i % expected.columns >= 2 && i % expected.columns < expected.columns - 1),
@@ -179,7 +179,7 @@ test("blocks cut at a matrix's edge, and windows of them, have their own values;
   const stored = tensorOf(base, `${other.name}.weight`);
   const window = { row: 2, column: 3, rows: 4, columns: 5 };
   assert.deepEqual(
-    ((await run.read(other, "weight", null, window)) as Known).values,
+    ((await run.read(other, "weight", null, { window })) as Known).values,
     Float32Array.from(
       { length: 20 },
       (_, i) => stored.values[(other.row * 48 + 2 + Math.floor(i / 5)) * stored.shape[1] + other.column * 48 + 3 + (i % 5)],

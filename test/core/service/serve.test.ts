@@ -90,12 +90,11 @@ test("wrong parameters, unknown requests and what a person can mend are answered
     await refused("describeRun", { runFolder: home }),
     await refused("readTensor", { file: runFile, name: "x", window: { row: 0, column: 0, rows: 1, columns: 1 } }),
     await refused("evaluate", { modelOrRun: storyFolder, data: path.join(home, "no.jsonl"), rows: null }),
-    await refused("analyze", { frame: 3, rows: 1, columns: 1 }),
     await refused("export", { runFolder: folder, format: "merged", to: home }),
   ];
   assert.deepEqual(
     codes.map((data) => data?.code),
-    ["config/invalid", "run/no-run", "safetensors/NotFound", "data/missing-file", "service/no-values", "export/not-empty"],
+    ["config/invalid", "run/no-run", "safetensors/NotFound", "data/missing-file", "export/not-empty"],
   );
   assert.ok(codes.every((data) => data && data.action.length > 5));
   assert.equal((await answer(service, "plan", { runFile, text: runText })).exact, false);

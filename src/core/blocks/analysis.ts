@@ -1,12 +1,8 @@
 /** Statistics of a matrix of values, for who looks at a block. Plain numbers in, plain numbers out. */
 import { Matrix, SingularValueDecomposition } from "ml-matrix";
-import type { ServiceResults } from "../../protocol/serviceProtocol.ts";
-
-export type Analysis = ServiceResults["analyze"];
+import { type Analysis, maxSpectrumSide } from "../../protocol/coreProtocol.ts";
 
 const bins = 64;
-/** Larger matrices would keep everything else waiting for seconds. */
-const largestSide = 512;
 
 /** Looks at rows × columns values, row-major. Everything but `nonFinite` counts finite values only; what there is none of is 0. */
 export function analyze(values: Float32Array, rows: number, columns: number): Analysis {
@@ -22,7 +18,7 @@ export function analyze(values: Float32Array, rows: number, columns: number): An
   }
   if (finite === 0) [minimum, maximum] = [0, 0];
   const mean = finite === 0 ? 0 : sum / finite;
-  const singularValues = finite === values.length && Math.max(rows, columns) <= largestSide ? singularValuesOf(values, rows, columns) : [];
+  const singularValues = finite === values.length && Math.max(rows, columns) <= maxSpectrumSide ? singularValuesOf(values, rows, columns) : [];
   return {
     mean,
     standardDeviation: standardDeviation(values, mean, finite),
