@@ -7,7 +7,7 @@ import { abilitiesOf } from "../../src/extension/views/runAbilities.ts";
 import { panelActions, type RunView, runStates } from "../../src/protocol/panelProtocol.ts";
 import { applyFrame, emptyHeatmap } from "../../webview/panel/heatmap/model.ts";
 import { exactText, numberText, valueText } from "../../webview/panel/heatmap/numberText.ts";
-import { cellSentence, cellText, emptyText, missingText, sourceText } from "../../webview/panel/heatmap/texts.ts";
+import { cellSentence, cellText, emptyText, missingText, rankText, sourceText } from "../../webview/panel/heatmap/texts.ts";
 import { choosesBlocks, methodOf } from "../../webview/panel/methodTexts.ts";
 import { noticeText } from "../../webview/panel/noticeTexts.ts";
 import { actionText, durationText, progressOf, progressText, runStatus } from "../../webview/panel/runStatus.ts";
@@ -148,7 +148,7 @@ test("a cell is described as drawn until it was read, and what was not kept is n
     name: grids[0].name,
     row: "1",
     column: "0",
-    chosen: "yes, rank 5",
+    chosen: "yes, rank 6",
     values: { score: "0.502 ± 0.002", gradient: "0.25", delta: "unknown", secondMoment: "1" },
     source: "As drawn",
   });
@@ -158,7 +158,18 @@ test("a cell is described as drawn until it was read, and what was not kept is n
   assert.equal(read.source, "Exact, at step 7");
   assert.equal(cellText(model, { matrix: 1, row: 0, column: 0 }, null).chosen, "no");
   const sentence = cellSentence(read);
-  for (const part of [grids[0].name, "row 1", "column 0", "rank 5", "0.5017", "not kept", "step 7"]) assert.ok(sentence.includes(part), part);
+  for (const part of [grids[0].name, "row 1", "column 0", "rank 6", "0.5017", "not kept", "step 7"]) assert.ok(sentence.includes(part), part);
+});
+
+test("ranks are counted from 1 wherever they are shown: as drawn, as read, in the table", () => {
+  const model = applyFrame(emptyHeatmap, selectionFrame(grids, [{ matrix: 0, row: 1, column: 0, rank: 0, score: 0.5 }]));
+  const exact = { step: 7, score: 0.5, selected: true, rank: 0, gradient: null, delta: null, secondMoment: null };
+  for (const known of [null, exact]) assert.equal(cellText(model, { matrix: 0, row: 1, column: 0 }, known).chosen, "yes, rank 1");
+  assert.deepEqual(
+    [0, 1, 2, 3].map((cell) => rankText(model, cell)),
+    ["–", "–", "1", "–"],
+  );
+  assert.equal(rankText(emptyHeatmap, 2), "–");
 });
 
 test("the heatmap says which step it shows, or why it shows none", () => {

@@ -8,7 +8,7 @@ import type { HeatmapControl } from "./control.ts";
 import { type CellPlace, placeOfCell } from "./grids.ts";
 import { numberText } from "./numberText.ts";
 import { orderedCells, type SortKey } from "./ranking.ts";
-import { modeText } from "./texts.ts";
+import { modeText, rankText } from "./texts.ts";
 import { type ValueMode, valueAt } from "./values.ts";
 import "./table.css";
 
@@ -166,13 +166,8 @@ function columnsOf(control: HeatmapControl): Column[] {
       return shown ? numberText(shown.value) : nothing;
     },
   });
-  const rank = (cell: number) => {
-    const { chosen } = control.model;
-    const block = chosen?.ofCell[cell] ?? -1;
-    return chosen && block >= 0 ? String(chosen.ranks[block]) : nothing;
-  };
   return [
-    { key: "rank", title: t("Rank"), sortable: true, text: (_, cell) => rank(cell) },
+    { key: "rank", title: t("Rank"), sortable: true, text: (_, cell) => rankText(control.model, cell) },
     { key: "place", title: t("Matrix"), sortable: true, text: ({ matrix }) => control.model.matrices[matrix].name },
     { key: "place", title: t("Row"), sortable: false, text: ({ row }) => String(row) },
     { key: "place", title: t("Column"), sortable: false, text: ({ column }) => String(column) },

@@ -61,8 +61,7 @@ export function cellText(model: HeatmapModel, place: CellPlace, exact: Cell | nu
   const { name } = model.matrices[place.matrix];
   const cell = cellOf(model.matrices, place);
   const chosen = exact ? exact.selected : chosenAt(model, cell);
-  const block = model.chosen?.ofCell[cell] ?? -1;
-  const rank = exact ? exact.rank : model.chosen && block >= 0 ? model.chosen.ranks[block] : null;
+  const rank = exact ? exact.rank : rankOf(model, cell);
   const textOf = (mode: ValueMode): string => {
     if (exact) return exact[mode] === null ? t("not kept") : exactText(exact[mode]);
     const shown = valueAt(model, mode, place.matrix, cell);
@@ -73,10 +72,27 @@ export function cellText(model: HeatmapModel, place: CellPlace, exact: Cell | nu
     name,
     row: String(place.row),
     column: String(place.column),
-    chosen: chosen === null ? t("no blocks chosen yet") : !chosen ? t("no") : rank === null ? t("yes") : t("yes, rank {0}", rank),
+    chosen: chosen === null ? t("no blocks chosen yet") : !chosen ? t("no") : rank === null ? t("yes") : t("yes, rank {0}", shownRank(rank)),
     values: Object.fromEntries(modes.map((mode) => [mode, textOf(mode)])) as Record<ValueMode, string>,
     source: exact ? t("Exact, at step {0}", exact.step) : t("As drawn"),
   };
+}
+
+/** A chosen block's rank, 0 for the best; null where it is not chosen. */
+function rankOf({ chosen }: HeatmapModel, cell: number): number | null {
+  const block = chosen?.ofCell[cell] ?? -1;
+  return chosen && block >= 0 ? chosen.ranks[block] : null;
+}
+
+/** Ranks as people count them: the best block is the first, here as in the inspector and in `sparse-tuner inspect`. */
+function shownRank(rank: number): number {
+  return rank + 1;
+}
+
+/** A block's rank in the table; a dash where it is not chosen. */
+export function rankText(model: HeatmapModel, cell: number): string {
+  const rank = rankOf(model, cell);
+  return rank === null ? "–" : String(shownRank(rank));
 }
 
 /** One cell as a sentence, for who hears it. */
