@@ -3,7 +3,7 @@
  * planned and run, and its run lies where its run file is.
  */
 import assert from "node:assert/strict";
-import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import type { Frame } from "playwright-core";
@@ -105,6 +105,45 @@ test(
     await window.screenshot("new-run-exists");
     await window.page.keyboard.press("Escape");
     assert.equal(readFileSync(file, "utf8"), before);
+  }),
+);
+
+test(
+  "an export does not go into a folder that holds something, and a deleted run is asked for twice where there is no trash",
+  inWorkbench(async ({ window, workspace }) => {
+    const folder = workspace ?? "";
+    const press = (question: string, button: string) => window.dialog(question).getByRole("button", { name: button }).click();
+    await window.runCommandAndPick("Sparse Tuner: Merge and Export", "Merged model");
+    await window.pick("As the base");
+    const proposed = window.quickPickRows.filter({ hasText: "named-merged" });
+    await proposed.waitFor();
+    // It was free when it was proposed.
+    const taken = path.join(folder, "named-merged");
+    mkdirSync(taken);
+    writeFileSync(path.join(taken, "mine.txt"), "mine");
+    await proposed.click();
+    await window.dialog("is not empty").waitFor();
+    await window.screenshot("export-not-empty");
+    await press("is not empty", "Choose Another Folder");
+    await proposed.waitFor();
+    await window.page.keyboard.press("Escape");
+    assert.deepEqual(readdirSync(taken), ["mine.txt"]);
+
+    const [runFolder] = runFolders(folder);
+    await window.runCommand("Sparse Tuner: Delete Run");
+    await press("Delete the run named?", "Cancel");
+    await window.runCommand("Sparse Tuner: Delete Run");
+    await press("Delete the run named?", "Move to Trash");
+    // The server of a web workbench has none.
+    await press("for good? This cannot be undone.", "Cancel");
+    assert.ok(existsSync(path.join(runFolder, "run.yaml")));
+    await window.runCommand("Sparse Tuner: Delete Run");
+    await press("Delete the run named?", "Move to Trash");
+    await window.dialog("for good? This cannot be undone.").waitFor();
+    await window.screenshot("delete-for-good");
+    await press("for good? This cannot be undone.", "Delete for Good");
+    await until("the folder to go", () => !existsSync(runFolder));
+    assert.ok(existsSync(path.join(folder, `named${ending}`)));
   }),
 );
 

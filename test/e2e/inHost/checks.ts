@@ -1,5 +1,5 @@
 /** What the checks inside the extension host share: their shape, waiting, and the documents of the workspace. */
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, renameSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import * as vscode from "vscode";
@@ -44,4 +44,24 @@ export async function picture(name: string): Promise<void> {
   const wish = path.join(process.env.SPARSE_TUNER_TEST_REPORT ?? "", `${name}.picture`);
   writeFileSync(wish, "");
   await until(`the picture ${name}`, () => !existsSync(wish));
+}
+
+/** What a person does with a question: types into the box that asks it, or picks an entry. */
+export type Gesture = { kind: "type"; question: string; text: string } | { kind: "pick"; label: string };
+
+let gestures = 0;
+
+/** Has a question answered by who drives the window; ends when that is done. */
+async function answer(gesture: Gesture): Promise<void> {
+  const wish = path.join(process.env.SPARSE_TUNER_TEST_REPORT ?? "", `${++gestures}.gesture`);
+  writeFileSync(`${wish}.part`, JSON.stringify(gesture));
+  renameSync(`${wish}.part`, wish);
+  await until(`the answer ${JSON.stringify(gesture)}`, () => !existsSync(wish));
+}
+
+/** Runs a command, has its questions answered one after another, and returns what it returns. */
+export async function answered<Result>(name: string, argument: unknown, ...answers: Gesture[]): Promise<Result> {
+  const result = vscode.commands.executeCommand<Result>(name, argument);
+  for (const gesture of answers) await answer(gesture);
+  return result;
 }

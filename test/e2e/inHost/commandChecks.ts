@@ -27,9 +27,10 @@ function tabs(): string[] {
   return vscode.window.tabGroups.all.flatMap((group) => group.tabs.map(({ label }) => label));
 }
 
-let runFolder = "";
+/** The run that these checks train; the checks after them go on with it. */
+export let runFolder = "";
 
-async function sessionOf(folder: string) {
+export async function sessionOf(folder: string) {
   return (await api()).runs.get(folder);
 }
 

@@ -8,6 +8,7 @@ import type { Checks } from "./checks.ts";
 import { commandChecks } from "./commandChecks.ts";
 import { editChecks } from "./editChecks.ts";
 import { languageChecks } from "./languageChecks.ts";
+import { runChecks } from "./runChecks.ts";
 
 /** One line of the report. */
 export interface CheckResult {
@@ -19,7 +20,7 @@ export interface CheckResult {
 
 export async function run(): Promise<void> {
   const report = path.join(process.env.SPARSE_TUNER_TEST_REPORT ?? "", "report.jsonl");
-  const all: Checks = { ...languageChecks, ...editChecks, ...commandChecks };
+  const all: Checks = { ...languageChecks, ...editChecks, ...commandChecks, ...runChecks };
   for (const [name, check] of Object.entries(all)) {
     const started = Date.now();
     const error = await check().then(
