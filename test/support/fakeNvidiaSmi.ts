@@ -8,8 +8,8 @@ import path from "node:path";
 const fixtures = path.resolve(import.meta.dirname, "../fixtures/nvidia-smi");
 
 /** A recorded output. */
-export function recorded(name: string): string {
-  return readFileSync(path.join(fixtures, `${name}.txt`), "utf8");
+export function recorded(name: string, type: "txt" | "xml" = "txt"): string {
+  return readFileSync(path.join(fixtures, `${name}.${type}`), "utf8");
 }
 
 export interface FakeOptions {
@@ -34,7 +34,7 @@ export interface FakeTool {
 export function fakeNvidiaSmi(folder: string, output: string, options: FakeOptions = {}): FakeTool {
   const { stream = "goesOn", question = "answers", everySeconds = 0.05 } = options;
   mkdirSync(folder, { recursive: true });
-  const [cards, processes] = [path.join(fixtures, `${output}.txt`), path.join(fixtures, `${output}.processes.txt`)];
+  const [cards, processes] = [path.join(fixtures, `${output}.txt`), path.join(fixtures, `${output}.processes.xml`)];
   const [log, pid] = [path.join(folder, "starts"), path.join(folder, "pid")];
   const rounds = `while IFS= read -r line; do if [ -z "$line" ]; then sleep ${everySeconds}; else printf '%s\\n' "$line"; fi; done < '${cards}'`;
   const goesOn = `while :; do ${rounds}; sleep ${everySeconds}; done`;
@@ -51,7 +51,7 @@ last=$(cat '${pid}' 2>/dev/null)
 echo $$ > '${pid}'
 echo "$*" >> '${log}'
 case "$*" in
-  *--query-compute-apps=*) ${existsSync(processes) ? `sed "s/OUR_PID/$PPID/" '${processes}'` : ":"} ;;
+  "-q -x") ${existsSync(processes) ? `sed "s/OUR_PID/$PPID/" '${processes}'` : ":"} ;;
   *--loop-ms=*) ${streams[stream]} ;;
   *) ${questions[question]} ;;
 esac

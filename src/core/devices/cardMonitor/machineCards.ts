@@ -5,7 +5,7 @@
 import os from "node:os";
 import type { CardReading } from "../../../protocol/cardReading.ts";
 import { readAmdCards } from "./amdSysfs.ts";
-import { cardArguments, parseCardLine, parseProcessLine, processArguments, type SmiCard, type SmiProcess } from "./nvidiaSmi.ts";
+import { cardArguments, parseCardLine, parseProcesses, processArguments, type SmiCard, type SmiProcess } from "./nvidiaSmi.ts";
 import { ask, findNvidiaSmi, toolVariable } from "./tool.ts";
 
 /** A driver that wakes its card takes a second or two. */
@@ -45,7 +45,7 @@ export async function listCards(tool: string, timeoutMs: number, signal?: AbortS
 export async function listProcesses(tool: string, pid: number, timeoutMs: number, signal?: AbortSignal): Promise<SmiProcess[]> {
   const answer = await ask(tool, processArguments, timeoutMs, signal);
   if ("problem" in answer) return [];
-  return answer.lines.map(parseProcessLine).filter((found): found is SmiProcess => found?.pid === pid);
+  return parseProcesses(answer.lines.join("\n")).filter((found) => found.pid === pid);
 }
 
 /** A card of nvidia-smi as everybody else knows it. */

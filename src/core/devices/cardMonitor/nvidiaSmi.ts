@@ -15,7 +15,7 @@ export interface SmiCard {
   name: string;
 }
 
-/** A process that computes on a card. */
+/** A process on a card, whatever it does there. */
 export interface SmiProcess {
   uuid: string;
   pid: number;
@@ -28,8 +28,8 @@ const fields = ["index", "uuid", "memory.total", "memory.used", "utilization.gpu
 export const cardArguments: readonly string[] = [`--query-gpu=${fields.join(",")}`, format];
 /** All cards, every second, until it is ended. */
 export const streamArguments: readonly string[] = [...cardArguments, "--loop-ms=1000"];
-/** The processes that compute on all cards, once. */
-export const processArguments: readonly string[] = ["--query-compute-apps=gpu_uuid,pid,used_gpu_memory", format];
+/** All that is known of all cards, as XML, once: what computes through Vulkan counts as graphics, and `--query-compute-apps` leaves graphics out. */
+export const processArguments: readonly string[] = ["-q", "-x"];
 
 const mib = 2 ** 20;
 const maxNameLength = 200;
@@ -51,10 +51,28 @@ export function parseCardLine(line: string): SmiCard | null {
   };
 }
 
-/** A process on a card, or null when the line is none. */
-export function parseProcessLine(line: string): SmiProcess | null {
-  const [uuid, pid, used] = split(line);
-  return used === undefined || !/^\d{1,10}$/.test(pid) ? null : { uuid, pid: Number(pid), usedBytes: bytes(used) };
+/** The processes of all cards that the XML tells of; empty where it tells none. */
+export function parseProcesses(xml: string): SmiProcess[] {
+  return xml
+    .split(/<gpu[\s>]/)
+    .slice(1)
+    .flatMap((gpu) => {
+      const uuid = element(gpu, "uuid");
+      const records = gpu.split("<process_info>").slice(1);
+      return uuid === null ? [] : records.map((record) => processOf(uuid, record)).filter((found) => found !== null);
+    });
+}
+
+/** The figures come before and after the name, which may hold anything. */
+function processOf(uuid: string, record: string): SmiProcess | null {
+  const pid = element(record, "pid") ?? "";
+  const used = record.slice(Math.max(0, record.lastIndexOf("<used_memory>")));
+  return /^\d{1,10}$/.test(pid) ? { uuid, pid: Number(pid), usedBytes: bytes(element(used, "used_memory") ?? undefined) } : null;
+}
+
+/** The text of the first element of that name. */
+function element(xml: string, name: string): string | null {
+  return new RegExp(`<${name}>([^<>]{1,200})</${name}>`).exec(xml)?.[1].trim() ?? null;
 }
 
 /** Fields stand apart by a comma and a blank; a comma within a figure has none after it. */

@@ -68,7 +68,7 @@ describe("nvidia-smi", { skip }, () => {
     const told = reports.length;
     assert.deepEqual(
       tool.starts().map((start) => start.split("=")[0]),
-      ["--query-gpu", "--query-compute-apps", "--query-gpu"],
+      ["--query-gpu", "-q -x", "--query-gpu"],
     );
     monitor.start();
     await until(() => reports.length > told);

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { choose } from "../../../../src/core/devices/cardMonitor/cardMonitor.ts";
-import { parseCardLine, parseProcessLine, type SmiCard } from "../../../../src/core/devices/cardMonitor/nvidiaSmi.ts";
+import { parseCardLine, parseProcesses, type SmiCard } from "../../../../src/core/devices/cardMonitor/nvidiaSmi.ts";
 import { recorded } from "../../../support/fakeNvidiaSmi.ts";
 
 const mib = 2 ** 20;
@@ -63,7 +63,6 @@ test("half lines, messages and impossible figures are left out", () => {
   fc.assert(
     fc.property(fc.array(field, { maxLength: 9 }), (fields) => {
       const card = parseCardLine(fields.join(", "));
-      parseProcessLine(fields.join(", "));
       if (!card) return;
       const { index, totalBytes, usedBytes, utilisation } = card;
       assert.ok(Number.isInteger(index) && card.name !== "");
@@ -74,14 +73,61 @@ test("half lines, messages and impossible figures are left out", () => {
   );
 });
 
-test("processes, with and without their share", () => {
-  const lines = recorded("one-card.processes").replaceAll("OUR_PID", "77").split("\n");
-  assert.deepEqual(lines.map(parseProcessLine).slice(0, 2), [
-    { uuid: "GPU-3f0c6a1e-5c55-7a30-91d4-0b6a2c8e4f10", pid: 77, usedBytes: 4710 * mib },
-    { uuid: "GPU-3f0c6a1e-5c55-7a30-91d4-0b6a2c8e4f10", pid: 1, usedBytes: 900 * mib },
+test("processes of every type and card, with and without their share", () => {
+  const [first, second] = ["GPU-3f0c6a1e-5c55-7a30-91d4-0b6a2c8e4f10", "GPU-9b1d2e77-0a44-4c1f-b7a9-55e0d1c3aa02"];
+  const told = (name: string) => parseProcesses(recorded(`${name}.processes`, "xml").replaceAll("OUR_PID", "77"));
+  assert.match(recorded("one-card.processes", "xml"), /<pid>OUR_PID<\/pid>\s*<type>G<\/type>/);
+  assert.deepEqual(told("one-card"), [
+    { uuid: first, pid: 1, usedBytes: 900 * mib },
+    { uuid: first, pid: 77, usedBytes: 4710 * mib },
   ]);
-  assert.equal(parseProcessLine("GPU-3f0c6a1e, 9, [N/A]")?.usedBytes, null);
-  assert.equal(parseProcessLine("No running processes found"), null);
+  assert.deepEqual(told("two-cards"), [
+    { uuid: first, pid: 4242, usedBytes: 65100 * mib },
+    { uuid: second, pid: 77, usedBytes: 3000 * mib },
+  ]);
+  assert.deepEqual(told("not-available"), [{ uuid: first, pid: 77, usedBytes: null }]);
+});
+
+test("of XML that is broken, cut or hostile only what is whole is told", () => {
+  const [record, card] = [
+    (fields: string) => `<process_info>${fields}</process_info>`,
+    (text: string) => `<gpu id="0"><uuid>GPU-1</uuid>${text}</gpu>`,
+  ];
+  const shares = (xml: string) => parseProcesses(xml).map(({ pid, usedBytes }) => [pid, usedBytes]);
+  const name = "<process_name>a<pid>8</pid><used_memory>1 MiB</used_memory></process_name>";
+  assert.deepEqual(shares(card(record(`<pid>7</pid>${name}<used_memory>2 MiB</used_memory>`))), [[7, 2 * mib]]);
+  for (const broken of [
+    "",
+    "<gpu>",
+    "No devices were found",
+    card(""),
+    card(record("")),
+    card(record("<pid>x</pid>")),
+    `<gpus>${record("<pid>7</pid>")}`,
+  ])
+    assert.deepEqual(shares(broken), [], broken);
+  assert.deepEqual(shares(card("<process_info><pid>7</pid><used_mem")), [[7, null]]);
+  const part = fc.constantFrom(
+    "<gpu>",
+    "<uuid>",
+    "GPU-1",
+    "</uuid>",
+    "<process_info>",
+    "<pid>",
+    "7",
+    "</pid>",
+    "<used_memory>",
+    "1 MiB",
+    "</used_memory>",
+    "x",
+  );
+  fc.assert(
+    fc.property(fc.array(part, { maxLength: 40 }), (parts) => {
+      for (const { pid, usedBytes } of parseProcesses(parts.join("")))
+        assert.ok(Number.isSafeInteger(pid) && (usedBytes === null || Number.isSafeInteger(usedBytes)));
+    }),
+    { numRuns: 1000 },
+  );
 });
 
 test("the card is the one with our process, else the device's by name, else a guess that says so", () => {
