@@ -10,11 +10,18 @@ export function setRegistry(): string {
   return vscode.workspace.getConfiguration("sparseTuner").get("registry", "");
 }
 
-/** The registry's address; what is answered once stands in the settings. Undefined when nothing was answered. */
-export async function askRegistry(title: string, prompt: string): Promise<string | undefined> {
+/** What an address looks like; a host of that name there can never be. */
+const example = "https://registry.example.org/";
+
+/** The registry's address; what is answered once stands in the settings. `what` is fetched from there. Undefined when nothing was answered. */
+export async function askRegistry(title: string, what: string): Promise<string | undefined> {
+  const whereFound = vscode.l10n.t(
+    "Where npm is installed, `npm config get registry` prints an address; a company may have a mirror of its own; the public registry's stands in npm's documentation.",
+  );
   const registry = await vscode.window.showInputBox({
     title,
-    prompt,
+    prompt: `${what} ${whereFound}`,
+    placeHolder: vscode.l10n.t("For example {0}", example),
     ignoreFocusOut: true,
     validateInput: (text) => (/^https?:\/\/\S+$/.test(text.trim()) ? null : vscode.l10n.t("An address that begins with https://")),
   });
