@@ -33,7 +33,7 @@ import { ropeTables } from "./model/rope.ts";
 import { allocateTensors, loadWeights } from "./model/tensors.ts";
 import { type MemoryPlan, planMemory } from "./plan.ts";
 import { freshState, hasWarmedBase, type Run, warmedFolder } from "./run.ts";
-import { checkGiven, resolveSmt, type SmtPlan } from "./smtRun.ts";
+import { checkGiven, diagonalNotice, resolveSmt, type SmtPlan } from "./smtRun.ts";
 import { isPruned, openMeter, shareOfZeros, zerosWarning } from "./sparsity.ts";
 import { formatBytes } from "./terminal/format.ts";
 import type { Emit } from "./trainer.ts";
@@ -108,7 +108,8 @@ export async function checkMethod(
   const smt = resolveSmt(config.method, model);
   if (!smt.selectionFile) {
     blocksInBudget(model, smt.targets, smt.blockSize, smt.budget);
-    return { smt, selection: null, notices: [] };
+    const off = diagonalNotice(config.method, model, smt);
+    return { smt, selection: null, notices: off ? [{ code: "method/not-the-diagonals", message: off }] : [] };
   }
   const kept = runFolder === null ? null : path.join(runFolder, runFiles.selection);
   const begun = kept !== null && existsSync(kept);

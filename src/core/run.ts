@@ -102,6 +102,7 @@ export async function chooseBlocks(run: Run, emit: Emit, control: RunControl, gi
       train: config.train,
       batch: (index) => run.batches.batch(index),
       firstBatch: state.nextBatch,
+      afterStep: state.step,
       async onStep(progress, readGrids) {
         emit({ kind: "warmup", afterStep: state.step, ...progress });
         await control.scored?.({ step: progress.step, afterStep: state.step }, readGrids);

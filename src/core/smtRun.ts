@@ -9,11 +9,13 @@ import type { Batch } from "./data/batch.ts";
 import { Frozen } from "./methods/frozen.ts";
 import { FullFineTuning } from "./methods/full.ts";
 import type { Linear } from "./methods/method.ts";
+import { type DiagonalSize, diagonalBlockSize, diagonalSize, onDiagonal, wantedOf } from "./methods/smt/diagonal.ts";
 import { ActivationScoring, GradientScoring, linearsOf, type Score, scoreNeeds, scoreWeights } from "./methods/smt/scoring.ts";
 import {
   automaticBlockSize,
   type Budget,
   blocksInBudget,
+  blocksWhere,
   type ChosenBlock,
   gridShape,
   type ScoreGrid,
@@ -37,6 +39,8 @@ export interface SmtPlan {
   mode: SelectionMode | null;
   selectionFile: string | null;
   budget: Budget;
+  /** With `score: diagonal`, what the diagonals hold where they are trained whole and nothing else is; else null. */
+  wholeDiagonal: DiagonalSize | null;
   warmup: { steps: number; update: boolean };
   reselectEvery: number | null;
 }
@@ -60,15 +64,21 @@ export function resolveSmt(method: SmtConfig, config: ModelConfig, given: Select
         );
   const modes: readonly string[] = ["global", "perMatrix", "perKind"];
   const mode = modes.includes(method.selection) ? (method.selection as SelectionMode) : null;
-  const blockSize = given?.blockSize ?? (method.blockSize === "auto" ? automaticBlockSize(config, targets) : method.blockSize);
-  if (mode || method.reselectEvery !== null) checkWarmup(method);
+  if (mode || method.reselectEvery !== null) checkScore(method);
+  const byPlace = mode !== null && !given && method.score === "diagonal";
+  const automatic = byPlace ? diagonalBlockSize : automaticBlockSize;
+  const blockSize = given?.blockSize ?? (method.blockSize === "auto" ? automatic(config, targets, method) : method.blockSize);
+  const diagonal = byPlace ? diagonalSize(config, targets, blockSize) : null;
+  const whole = diagonal && (method.blockSize === "auto" || blocksInBudget(config, targets, blockSize, method) === diagonal.blocks);
+  const { ratio, blocks, trainableParameters } = method;
   return {
     blockSize,
     targets,
     score: method.score,
     mode,
     selectionFile: mode ? null : method.selection,
-    budget: given ? { blocks: given.blocks.length } : { ratio: method.ratio, blocks: method.blocks, trainableParameters: method.trainableParameters },
+    budget: given ? { blocks: given.blocks.length } : whole ? { blocks: diagonal.blocks } : { ratio, blocks, trainableParameters },
+    wholeDiagonal: whole ? diagonal : null,
     warmup: method.warmup,
     reselectEvery: method.reselectEvery,
   };
@@ -96,8 +106,33 @@ export function checkGiven({ blockSize, targets, selection: file, ...method }: S
   return budget ? `method.${budget} (${method[budget]}) does not count: the blocks that are trained are those of ${file}.` : null;
 }
 
-/** Refuses a warm-up that would rank blocks by nothing, and one that shall train although its score asks for no backward pass. */
-function checkWarmup({ score, warmup }: SmtConfig): void {
+/** A sentence on a budget that is not what the diagonals of the targets hold, for `score: diagonal`; null where there is nothing to say. */
+export function diagonalNotice(method: SmtConfig, config: ModelConfig, { targets, blockSize, budget, wholeDiagonal, mode }: SmtPlan): string | null {
+  if (method.score !== "diagonal" || mode === null) return null;
+  const size = `${blockSize} × ${blockSize}`;
+  if (!wholeDiagonal) {
+    const wanted = blocksInBudget(config, targets, blockSize, budget);
+    const { blocks } = diagonalSize(config, targets, blockSize);
+    const what = wanted < blocks ? "a part of each diagonal is trained" : "blocks beside the diagonals are trained too";
+    return `The budget buys ${wanted} blocks of ${size}, and the diagonals of the targets hold ${blocks}: ${what}. With blockSize auto it is the whole diagonals alone.`;
+  }
+  const { wanted, unit } = wantedOf(config, method);
+  if (wholeDiagonal[unit] === wanted) return null;
+  const found = `${wholeDiagonal[unit]} ${unit === "blocks" ? "blocks" : "parameters"}`;
+  return `The whole diagonals of the targets are ${found} in blocks of ${size}, the nearest to the ${Math.round(wanted)} that the budget asks for.`;
+}
+
+/**
+ * Refuses a warm-up that would rank blocks by nothing, one that shall train although its score asks for no backward pass, and choosing anew by a score
+ * that would choose the same again.
+ */
+function checkScore({ score, warmup, reselectEvery }: SmtConfig): void {
+  if (score === "diagonal" && reselectEvery !== null)
+    throw new UserError(
+      "method/cannot-reselect",
+      "method.reselectEvery asks to choose the blocks anew, but the score diagonal chooses the same ones every time.",
+      "Set method.reselectEvery to null, or take another score.",
+    );
   const needs = scoreNeeds(score);
   if (needs.forward && warmup.steps === 0)
     throw new UserError(
@@ -130,6 +165,8 @@ export interface WarmupContext {
   batch(index: number): Batch;
   /** Index of the first micro-batch of the warm-up. */
   firstBatch: number;
+  /** Updates before it; scores that draw random numbers draw others after others. */
+  afterStep: number;
   onStep(progress: { step: number; of: number; loss: number; tokensPerSecond: number }, grids: ScoreReader): Promise<void>;
   /** Returns true to stop; asked at every step boundary. */
   stopped(): Promise<boolean>;
@@ -159,7 +196,7 @@ export async function scoreBlocks(context: WarmupContext): Promise<ScoreGrid[] |
       return grids;
     }
     default:
-      return scoreWeights(model.device, targets, smt.score, smt.blockSize, new Random(train.seed));
+      return scoreWeights(model.device, targets, smt.score, smt.blockSize, new Random(train.seed, context.afterStep));
   }
 }
 
@@ -197,7 +234,7 @@ async function warmUp(context: WarmupContext, method: GradientScoring | Activati
 /** The selection a ranking of these scores gives, as it is written to selection.json. */
 export function selectionFrom(grids: readonly ScoreGrid[], config: ModelConfig, smt: SmtPlan, seed: number, dataHash: string): Selection {
   const wanted = blocksInBudget(config, smt.targets, smt.blockSize, smt.budget);
-  const chosen = selectBlocks(grids, smt.blockSize, wanted, smt.mode ?? "global");
+  const chosen = smt.wholeDiagonal ? blocksWhere(grids, smt.blockSize, onDiagonal) : selectBlocks(grids, smt.blockSize, wanted, smt.mode ?? "global");
   return {
     version: 1,
     blockSize: smt.blockSize,

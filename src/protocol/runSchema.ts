@@ -77,7 +77,8 @@ const smt = Type.Object(
     trainableParameters: countOrNull("Number of parameters to train, instead of ratio."),
     blockSize: Type.Union([Type.Literal("auto"), Type.Integer({ minimum: 1, maximum: 65536 })], {
       default: "auto",
-      description: "Side of a block; auto is the largest power of two up to 256 that divides every target.",
+      description:
+        "Side of a block; auto is the largest power of two up to 256 that divides every target, for the score diagonal the one at which whole diagonals come nearest to the budget.",
     }),
     targets: targets("Matrices to choose from"),
     score: Type.Enum([...scoreNames], { default: "meanOfAbs", description: "What makes a block important." }),

@@ -13,6 +13,8 @@ export interface MethodSizes {
   parameters(method: MethodConfig): number;
   /** Whether the model takes it: a rank may be too large, groups may not divide. */
   accepts(method: MethodConfig): boolean;
+  /** The blocks of SMT, and their size, at which whole diagonals come nearest to a number of parameters. */
+  diagonals(method: Extract<MethodConfig, { name: "smt" }>, parameters: number): { blockSize: number; blocks: number };
   /** Entries of a block of SMT, and how many blocks the targets hold. */
   blocks(method: Extract<MethodConfig, { name: "smt" }>): { entries: number; available: number };
   /** No rank and no number of groups is above it. */
@@ -73,6 +75,8 @@ function atBudget({ label, method: asked }: NamedMethod, id: string, budget: num
 }
 
 function sizedFor(method: MethodConfig, budget: number, sizes: MethodSizes): MethodConfig {
+  if (method.name === "smt" && method.score === "diagonal" && method.blockSize === "auto")
+    return { ...method, ratio: null, trainableParameters: null, ...sizes.diagonals(method, budget) };
   if (method.name === "smt") {
     const { entries, available } = sizes.blocks(method);
     const blocks = Math.min(Math.max(1, Math.round(budget / entries)), Math.floor(available));

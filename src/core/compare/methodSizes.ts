@@ -3,6 +3,7 @@ import type { MethodConfig } from "../../protocol/runConfig.ts";
 import type { Selection } from "../../protocol/selection.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { sizeOf } from "../devices/device.ts";
+import type { DiagonalSize } from "../methods/smt/diagonal.ts";
 import { blocksInBudget } from "../methods/smt/selection.ts";
 import { adapterTargets, matricesOf, parametersOf } from "../methods/targets.ts";
 import { type ModelConfig, projectionShape, projections, weightShapes } from "../model/config.ts";
@@ -16,8 +17,8 @@ export function methodSizes(model: ModelConfig, given: ReadonlyMap<string, Selec
   const parameters = (method: MethodConfig): number => {
     if (method.name === "full") return all;
     if (method.name !== "smt") return adapterTargets(method, matrices).reduce((sum, matrix) => sum + parametersOf(method, matrix), 0);
-    const { targets, blockSize, budget } = resolveSmt(method, model, given.get(method.selection) ?? null);
-    return blocksInBudget(model, targets, blockSize, budget) * blockSize ** 2;
+    const { targets, blockSize, budget, wholeDiagonal } = resolveSmt(method, model, given.get(method.selection) ?? null);
+    return wholeDiagonal?.entries ?? blocksInBudget(model, targets, blockSize, budget) * blockSize ** 2;
   };
   return {
     parameters,
@@ -29,6 +30,10 @@ export function methodSizes(model: ModelConfig, given: ReadonlyMap<string, Selec
         if (error instanceof UserError) return false;
         throw error;
       }
+    },
+    diagonals(method, trainableParameters) {
+      const { blockSize, wholeDiagonal } = resolveSmt({ ...method, ratio: null, blocks: null, trainableParameters }, model);
+      return { blockSize, blocks: (wholeDiagonal as DiagonalSize).blocks };
     },
     blocks(method) {
       const { targets, blockSize } = resolveSmt(method, model);

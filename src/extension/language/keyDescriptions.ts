@@ -21,7 +21,9 @@ export function keyDescriptions(): Record<string, string> {
     "method.ratio": vscode.l10n.t("Share of the model's 2-D parameters to train; 0.0084 where neither blocks nor trainableParameters is given."),
     "method.blocks": vscode.l10n.t("Number of blocks to train, instead of ratio."),
     "method.trainableParameters": vscode.l10n.t("Number of parameters to train, instead of ratio."),
-    "method.blockSize": vscode.l10n.t("Side of a block; auto is the largest power of two up to 256 that divides every target."),
+    "method.blockSize": vscode.l10n.t(
+      "Side of a block; auto is the largest power of two up to 256 that divides every target, for the score diagonal the one at which whole diagonals come nearest to the budget.",
+    ),
     "method[smt].targets": vscode.l10n.t("Matrices to choose from: auto is q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj."),
     "method.score": vscode.l10n.t("What makes a block important."),
     "method.selection": vscode.l10n.t("Rank blocks over the whole model, per matrix, or per kind of matrix; or take the blocks of a selection.json."),

@@ -4,6 +4,8 @@ import { test } from "node:test";
 import { type NamedMethod, pointsOf } from "../../../src/core/compare/budgets.ts";
 import { methodSizes } from "../../../src/core/compare/methodSizes.ts";
 import { openModelConfig } from "../../../src/core/files/modelFolder.ts";
+import { diagonalSize } from "../../../src/core/methods/smt/diagonal.ts";
+import { resolveSmt } from "../../../src/core/smtRun.ts";
 import { labelOf, methodOf, parseCompareFile } from "../../../src/protocol/compareConfig.ts";
 import type { MethodConfig } from "../../../src/protocol/runConfig.ts";
 import { storyFolder } from "../../support/storyModel.ts";
@@ -44,6 +46,21 @@ test("smt: whole blocks, as near as they come, never none and never more than th
   assert.deepEqual([near.point.setting, near.point.trainableParameters, near.point.note], ["6 blocks", 1536, ""]);
   const [most] = pointsOf(methods("{ name: smt, blockSize: 16 }"), [1e9], sizes);
   assert.ok(most.point.trainableParameters < 656_000 && sizes.accepts(most.method));
+});
+
+test("diagonal: whole diagonals, at the block size that comes nearest", () => {
+  for (const { point, method } of pointsOf(methods("{ name: smt, score: diagonal }"), budgets, sizes)) {
+    if (method.name !== "smt" || point.budget === null || method.blockSize === "auto") throw new Error("no block size");
+    const plan = resolveSmt(method, model);
+    assert.equal(point.trainableParameters, plan.wholeDiagonal?.entries, "the run trains whole diagonals");
+    for (let blockSize = 1; blockSize <= 64; blockSize++) {
+      const { entries } = diagonalSize(model, plan.targets, blockSize);
+      assert.ok(
+        Math.abs(entries - point.budget) >= Math.abs(point.trainableParameters - point.budget),
+        `budget ${point.budget}: ${blockSize} is nearer`,
+      );
+    }
+  }
 });
 
 test("spp: groups that divide every target's rows", () => {

@@ -70,6 +70,11 @@ describe("refused before anything is allocated", () => {
       (folder) => ({ method: { name: "smt", targets: ["k_proj"], selection: writeSelection(folder, "model.layers.0.self_attn.q_proj") } }),
       /method\/selection-contradicted: .*selection\.json holds block model\.layers\.0\.self_attn\.q_proj:0,0, .*method\.targets \(k_proj\)/,
     ],
+    [
+      "diagonal blocks that shall be chosen anew",
+      () => ({ method: { name: "smt", score: "diagonal", reselectEvery: 5 } }),
+      /method\/cannot-reselect: .*the score diagonal chooses the same ones every time/,
+    ],
     ["data with nothing usable", (folder) => ({ data: { train: writeFile(folder, "empty.jsonl", "\n\n") } }), /^data\//],
   ];
   for (const [name, overrides, expected] of cases)
@@ -239,6 +244,25 @@ describe("what has changed between save and resume", () => {
 });
 
 describe("said, not refused", () => {
+  test("a budget that is not what the diagonals hold", async (t) => {
+    const noticeOf = async (method: object) => {
+      const config = readConfig(writeRunFile(temporaryFolder(t), { method: { name: "smt", score: "diagonal", ...method } }));
+      const { base, notices } = await checkRun(config);
+      await base.close();
+      return notices.map(({ code, message }) => `${code}: ${message}`).join();
+    };
+    // The longer sides of the bundled model's matrices are 2 · (4 · 128 + 3 · 384) = 3328 long.
+    assert.equal(await noticeOf({ trainableParameters: 8 * 3328 }), "");
+    assert.equal(await noticeOf({ blocks: 3328 / 16, blockSize: 16 }), "");
+    assert.match(
+      await noticeOf({ trainableParameters: 10_000 }),
+      /^method\/not-the-diagonals: The whole diagonals .* are \d+ parameters .* the 10000 that/,
+    );
+    assert.match(await noticeOf({ blocks: 100 }), /are 98 blocks in blocks of 35 × 35, the nearest to the 100 that/);
+    assert.match(await noticeOf({ blocks: 40, blockSize: 16 }), /buys 40 blocks of 16 × 16, and .* hold 208: a part of each/);
+    assert.match(await noticeOf({ blocks: 300, blockSize: 16 }), /buys 300 blocks of 16 × 16, and .* hold 208: blocks beside/);
+  });
+
   test("a budget beside a selection.json, which is one itself", async (t) => {
     const folder = temporaryFolder(t);
     const method = { name: "smt", selection: path.join(folder, writeSelection(folder, "model.layers.1.mlp.up_proj")) };

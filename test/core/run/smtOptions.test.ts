@@ -166,6 +166,44 @@ describe("what is written", () => {
     assert.ok(Math.abs(longest - 1e-3) < 1e-6, `the longest step of an entry is ${longest}`);
   });
 
+  test("random blocks are others every time they are chosen, the first ones those that the seed gives", async (t) => {
+    const chosen: string[] = [];
+    for (const reselectEvery of [1, null]) {
+      const runFile = writeRunFile(temporaryFolder(t), {
+        method: { name: "smt", blocks: 10, blockSize: 16, score: "random", reselectEvery },
+        train: { steps: 3 },
+        evaluate: { every: null },
+        checkpoint: { every: null },
+      });
+      let folder = "";
+      await session(runFile, {
+        async onOpen(open) {
+          folder = open.folder;
+        },
+        onEvent: ({ kind }) => {
+          if (kind === "selection") chosen.push(JSON.stringify(selectionIn(folder).blocks));
+        },
+      });
+    }
+    assert.equal(chosen.length, 4);
+    assert.equal(new Set(chosen).size, 3);
+    assert.equal(chosen[3], chosen[0]);
+  });
+
+  test("the whole diagonal of every matrix, with the block size that meets the budget", async (t) => {
+    const method = { name: "smt", score: "diagonal", trainableParameters: 4 * 3328, selection: "perMatrix" };
+    const { folder, events } = await session(writeRunFile(temporaryFolder(t), { method, train: { steps: 2 } }));
+    const { blockSize, blocks } = selectionIn(folder);
+    assert.deepEqual([blockSize, blocks.length], [4, 3328 / 4]);
+    const selection = events.find((event) => event.kind === "selection");
+    assert.equal(selection?.kind === "selection" && selection.trainableParameters, 4 * 3328);
+    const down = blocks.filter(({ name }) => name === "model.layers.1.mlp.down_proj").sort((a, b) => a.column - b.column);
+    assert.deepEqual(
+      down.map(({ row, column }) => [row, column]),
+      Array.from({ length: 96 }, (_, column) => [Math.floor(column / 3), column]),
+    );
+  });
+
   test("a selection.json of one run starts another with the same blocks and no warm-up", async (t) => {
     const folder = temporaryFolder(t);
     const { folder: first } = await session(writeRunFile(path.join(folder, "first"), { train: { steps: 1 } }));

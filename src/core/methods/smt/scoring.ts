@@ -11,6 +11,7 @@ import type { LlamaTensors } from "../../model/tensors.ts";
 import type { Random } from "../../random.ts";
 import { Frozen } from "../frozen.ts";
 import type { Linear, Parameter, TuningMethod } from "../method.ts";
+import { diagonalScores } from "./diagonal.ts";
 import { lowRankMeans } from "./lowRank.ts";
 import { gridShape, type ScoreGrid } from "./selection.ts";
 
@@ -148,7 +149,7 @@ export class ActivationScoring extends Frozen {
   }
 }
 
-/** Scores that need no data. The score `random` draws uniform ones; `diagonal` ranks blocks by their distance from the stretched diagonal. */
+/** Scores that need no data. The score `random` draws uniform ones; `diagonal` ranks by the place in the matrix. */
 export async function scoreWeights(
   device: Device,
   targets: readonly Linear[],
@@ -172,16 +173,6 @@ export async function scoreWeights(
     await device.turn();
   }
   return grids;
-}
-
-/** 1 on the diagonal, falling with the distance from it; a grid that is not square has its diagonal stretched. */
-function diagonalScores(rows: number, columns: number): Float32Array {
-  const stretch = Math.max(rows, columns);
-  return Float32Array.from({ length: rows * columns }, (_, i) => {
-    const row = Math.floor(i / columns);
-    const distance = Math.abs(Math.floor(((row + 0.5) * stretch) / rows) - Math.floor((((i % columns) + 0.5) * stretch) / columns));
-    return 1 / (1 + distance);
-  });
 }
 
 async function readMeans(

@@ -103,7 +103,24 @@ export function selectBlocks(grids: readonly ScoreGrid[], blockSize: number, blo
     [...groups.values()].map((group) => group.reduce((sum, { shape }) => sum + shape[0] * shape[1], 0)),
     blockSize * blockSize,
   );
-  const chosen = [...groups.values()].flatMap((group, i) => bestOf(group, blockSize, entries[i]));
+  return ranked(
+    [...groups.values()].flatMap((group, i) => bestOf(group, blockSize, entries[i])),
+    grids,
+  );
+}
+
+/** Every block whose score passes, best first. */
+export function blocksWhere(grids: readonly ScoreGrid[], blockSize: number, passes: (score: number) => boolean): ChosenBlock[] {
+  const passing: ChosenBlock[] = [];
+  for (const { name, layer, projection, shape, scores } of grids) {
+    const columns = gridShape(shape, blockSize)[1];
+    for (const [i, score] of scores.entries())
+      if (passes(score)) passing.push({ name, layer, projection, row: Math.floor(i / columns), column: i % columns, score, rank: 0 });
+  }
+  return ranked(passing, grids);
+}
+
+function ranked(chosen: ChosenBlock[], grids: readonly ScoreGrid[]): ChosenBlock[] {
   const order = new Map(grids.map((grid, i) => [grid.name, i]));
   chosen.sort((a, b) => b.score - a.score || (order.get(a.name) as number) - (order.get(b.name) as number) || a.row - b.row || a.column - b.column);
   return chosen.map((block, rank) => ({ ...block, rank }));
