@@ -38,7 +38,15 @@ export interface OpenModel {
   close(): void;
 }
 
-export interface InferenceOptions {
+/** What is known of a model before a device is opened and weights are read. */
+export interface KnownModel {
+  model: Pick<Llama, "config">;
+  tokenizer: Tokenizer;
+  /** As in {@link OpenModel}. */
+  config: RunConfig | null;
+}
+
+export interface InferenceOptions<Prepared = unknown> {
   device: "auto" | "cpu" | "webgpu" | "tensorflow";
   threads: number | "auto";
   /** Positions the rotary tables reach. */
@@ -47,6 +55,8 @@ export interface InferenceOptions {
   precision?: Precision;
   /** The model that an adapter's folder belongs to. */
   base?: string | null;
+  /** Reads what the model is for, and refuses what cannot be done with it, before anything is loaded. */
+  prepare?(known: KnownModel): Promise<Prepared>;
 }
 
 /** The files a model is made of. */
@@ -108,12 +118,16 @@ export async function openSourceAdapter({ adapter, config }: ModelSource, base: 
   return checkpointAdapter(await openSafetensors(adapter as string), method, config.train.precision, adapterShapes(method, base.config));
 }
 
-/** Loads it onto a device. */
-export async function openModel(modelOrRun: string, options: InferenceOptions): Promise<OpenModel> {
+/** Loads it onto a device; `prepared` is what `prepare` returned. */
+export async function openModel<Prepared>(
+  modelOrRun: string,
+  options: InferenceOptions<Prepared>,
+): Promise<OpenModel & { prepared: Awaited<Prepared> }> {
   const source = await modelSource(modelOrRun, options.base ?? null);
   const folder = await openModelFolder(source.base);
   try {
     const tokenizer = await openTokenizer(source.base);
+    const prepared = (await options.prepare?.({ model: { config: folder.config }, tokenizer, config: source.config })) as Awaited<Prepared>;
     const adapter = source.adapter ? await openSourceAdapter(source, folder) : null;
     const precision = options.precision ?? source.config?.train.precision ?? adapter?.precision ?? storedPrecision(folder);
     const { device, reasons } = await openDeviceFor(weightBytes(folder.config, precision), options.device, options.threads);
@@ -123,7 +137,7 @@ export async function openModel(modelOrRun: string, options: InferenceOptions): 
       if (source.trained) await putTrained(model, source.trained);
       const method = adapter ? await withAdapter(model, adapter, source.config?.train.seed ?? 0) : new Frozen(device);
       const close = () => device.close();
-      return { model, method, tokenizer, config: source.config, reasons: [...reasons, ...(adapter?.notices ?? [])], close };
+      return { model, method, tokenizer, config: source.config, reasons: [...reasons, ...(adapter?.notices ?? [])], close, prepared };
     } catch (error) {
       device.close();
       throw error;

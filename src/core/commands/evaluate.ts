@@ -34,12 +34,19 @@ export async function evaluateOn(
   { modelOrRun, base, data, sequenceLength: asked, rows }: Omit<EvaluateOptions, "json" | "verbose">,
   { onNotes, signal }: Waiting,
 ): Promise<Evaluated> {
-  const opened = await openModel(modelOrRun, { device: "auto", threads: "auto", positions: asked ?? longestRow, base });
+  const opened = await openModel(modelOrRun, {
+    device: "auto",
+    threads: "auto",
+    positions: asked ?? longestRow,
+    base,
+    async prepare({ model, tokenizer, config }) {
+      const options = await documentOptions(config, model.config, data, asked, rows);
+      return { loaded: await loadDocuments(data, options, tokenizer, model.config), sequenceLength: options.sequenceLength };
+    },
+  });
   const { model, tokenizer, config: run, reasons } = opened;
+  const { loaded, sequenceLength } = opened.prepared;
   try {
-    const options = await documentOptions(run, model.config, data, asked, rows);
-    const { sequenceLength } = options;
-    const loaded = await loadDocuments(data, options, tokenizer, model.config);
     onNotes([...reasons, ...notesOf(loaded, data, sequenceLength)]);
     const batchSize = Math.max(1, Math.floor(tokensPerBatch / sequenceLength));
     const layout = { batchSize, sequenceLength, packing: run?.data.packing ?? true, padTokenId: padTokenId(tokenizer, model.config) };

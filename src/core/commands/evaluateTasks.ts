@@ -4,9 +4,9 @@
  */
 import { meanOver, notesOf, standardError, type TaskName, type TaskResult } from "../../protocol/evaluationTasks.ts";
 import { UserError } from "../../protocol/userError.ts";
-import { openModel } from "../inference.ts";
+import { type KnownModel, openModel } from "../inference.ts";
 import { defaultScoring, evaluatePrepared, type PreparedTask, prepareTask } from "../tasks/evaluateTask.ts";
-import { type PerplexityResult, perplexity } from "../tasks/perplexity.ts";
+import { type PerplexityResult, perplexity, textWindows } from "../tasks/perplexity.ts";
 import { parseTasks } from "../tasks/taskTable.ts";
 import { formatLoss } from "../terminal/format.ts";
 import { ProgressBar } from "../terminal/progressBar.ts";
@@ -56,10 +56,11 @@ export async function perplexityOn(
   { modelOrRun, base, text, sequenceLength }: Omit<EvaluatePerplexityOptions, "json" | "verbose">,
   { onNotes, onProgress, signal }: Waiting & { onProgress(done: number, of: number): void },
 ): Promise<PerplexityResult> {
-  const opened = await openModel(modelOrRun, { device: "auto", threads: "auto", positions: 1, base });
+  const prepare = (known: KnownModel) => textWindows(known, text, sequenceLength);
+  const opened = await openModel(modelOrRun, { device: "auto", threads: "auto", positions: 1, base, prepare });
   try {
     onNotes(opened.reasons);
-    return await perplexity(opened, { file: text, sequenceLength, onProgress, signal });
+    return await perplexity(opened, opened.prepared, { onProgress, signal });
   } finally {
     opened.close();
   }

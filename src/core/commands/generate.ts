@@ -2,7 +2,7 @@
 import { UserError } from "../../protocol/userError.ts";
 import type { Tokenizer } from "../data/tokenizer.ts";
 import { generate as continueIds } from "../generate.ts";
-import { type OpenModel, openModel } from "../inference.ts";
+import { type KnownModel, type OpenModel, openModel } from "../inference.ts";
 import { printNotes } from "./notes.ts";
 import type { GenerateOptions, Waiting } from "./options.ts";
 
@@ -20,10 +20,11 @@ export async function generateText(
   { modelOrRun, base, prompt, tokens, temperature, seed }: Omit<GenerateOptions, "json" | "verbose">,
   { onNotes, onStart, onText, signal }: Waiting & { onStart?(): void; onText(text: string): void },
 ): Promise<Generated> {
-  const opened = await openModel(modelOrRun, { device: "auto", threads: "auto", positions: 1, base });
+  const prepare = async (known: KnownModel) => promptIds(known, prompt, tokens);
+  const opened = await openModel(modelOrRun, { device: "auto", threads: "auto", positions: 1, base, prepare });
+  const ids = opened.prepared;
   try {
     onNotes(opened.reasons);
-    const ids = promptIds(opened, prompt, tokens);
     const generated: number[] = [];
     let shown = "";
     const show = (final: boolean) => {
@@ -63,7 +64,7 @@ export function continuation(tokenizer: Pick<Tokenizer, "decode">, prompt: Int32
 }
 
 /** Ids of a prompt with what the tokenizer puts in front of it; BOS alone for an empty one. Throws UserError when it leaves no room. */
-export function promptIds({ model, tokenizer }: Pick<OpenModel, "model" | "tokenizer">, prompt: string, tokens: number): Int32Array {
+export function promptIds({ model, tokenizer }: Pick<KnownModel, "model" | "tokenizer">, prompt: string, tokens: number): Int32Array {
   const encoded = Int32Array.from(tokenizer.encode(prompt, { addSpecialTokens: true }));
   const bos = tokenizer.bosTokenId ?? model.config.bosTokenId;
   if (encoded.length === 0 && bos === null)

@@ -97,15 +97,6 @@ export const answers: Answers = {
       notes = [...found];
     };
     const { loss, perplexity, tokens, rows } = await evaluateOn({ ...request, sequenceLength: null }, { onNotes, signal });
-    if (!Number.isFinite(perplexity))
-      throw new UserError(
-        "evaluate/not-finite",
-        `The loss is ${loss}: it cannot be shown as a number.`,
-        "Try an earlier checkpoint, or other data.",
-        {
-          badInput: false,
-        },
-      );
     return { loss, perplexity, tokens, rows, notes };
   },
 

@@ -8,7 +8,7 @@ import { identifyFile, readRows } from "../data/datasets.ts";
 import { Documents, markOf } from "../data/documents.ts";
 import { checkSequenceLength, padTokenId } from "../data/loadData.ts";
 import { placedBatches } from "../data/packing.ts";
-import type { OpenModel } from "../inference.ts";
+import type { KnownModel, OpenModel } from "../inference.ts";
 import { runBatch } from "../model/llama.ts";
 import { withPositions } from "./evaluateTask.ts";
 
@@ -29,17 +29,22 @@ export interface PerplexityResult {
 }
 
 export interface PerplexityOptions {
-  /** Plain text, or rows of {text}, which are joined by an empty line. */
-  file: string;
-  /** T; null for 2048, or the model's positions where they are fewer. */
-  sequenceLength: number | null;
   onProgress(done: number, of: number): void;
   signal?: AbortSignal;
 }
 
-/** Throws UserError `data/…` or `perplexity/…` for a text that cannot be read or fills no window. */
-export async function perplexity(open: OpenModel, { file, sequenceLength, onProgress, signal }: PerplexityOptions): Promise<PerplexityResult> {
-  const { model, tokenizer } = open;
+/** A text as windows of T tokens each. */
+export interface TextWindows {
+  documents: Documents;
+  sequenceLength: number;
+  droppedTokens: number;
+}
+
+/**
+ * Reads plain text, or rows of {text}, which are joined by an empty line. `sequenceLength` is T; null for 2048, or the model's positions where they are
+ * fewer. Throws UserError `data/…` or `perplexity/…` for a text that cannot be read or fills no window.
+ */
+export async function textWindows({ model, tokenizer }: KnownModel, file: string, sequenceLength: number | null): Promise<TextWindows> {
   const T = sequenceLength ?? Math.min(usualSequenceLength, model.config.maxPositions);
   checkSequenceLength(T, model.config, "--sequence-length");
   const ids = [...tokenizer.prefixIds, ...tokenizer.encode(await joinedText(file))];
@@ -53,6 +58,17 @@ export async function perplexity(open: OpenModel, { file, sequenceLength, onProg
   const documents = new Documents();
   const marks = new Array(T).fill(markOf("text", true));
   for (let window = 0; window < windows; window++) documents.add({ ids: ids.slice(window * T, (window + 1) * T), marks, line: 1 });
+  return { documents, sequenceLength: T, droppedTokens: ids.length - windows * T };
+}
+
+/** Throws UserError `evaluate/not-finite`. */
+export async function perplexity(
+  open: OpenModel,
+  { documents, sequenceLength: T, droppedTokens }: TextWindows,
+  { onProgress, signal }: PerplexityOptions,
+): Promise<PerplexityResult> {
+  const { model, tokenizer } = open;
+  const windows = documents.count;
   open.method.beginBatch?.(null);
   const lossSum = await withPositions(model, T, async (long) => {
     const layout = { batchSize: Math.max(1, Math.floor(tokensPerBatch / T)), sequenceLength: T, padTokenId: padTokenId(tokenizer, model.config) };
@@ -68,7 +84,7 @@ export async function perplexity(open: OpenModel, { file, sequenceLength, onProg
   });
   const tokens = windows * (T - 1);
   const loss = lossSum / tokens;
-  return { perplexity: perplexityOf(loss), loss, tokens, windows, sequenceLength: T, droppedTokens: ids.length - windows * T };
+  return { perplexity: perplexityOf(loss), loss, tokens, windows, sequenceLength: T, droppedTokens };
 }
 
 /** exp of a mean NLL in nats. Throws UserError `evaluate/not-finite` where it is no number: nothing was measured then. */

@@ -5,7 +5,7 @@ import os from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import type { OpenModel } from "../../../src/core/inference.ts";
-import { perplexity } from "../../../src/core/tasks/perplexity.ts";
+import { perplexity, textWindows } from "../../../src/core/tasks/perplexity.ts";
 import { UserError } from "../../../src/protocol/userError.ts";
 import { fastDevice } from "../../support/devices.ts";
 import { tokenLogLikelihoods } from "./directScores.ts";
@@ -32,7 +32,8 @@ function fileOf(name: string, text: string): string {
   return file;
 }
 
-const measure = (file: string, sequenceLength: number | null) => perplexity(open, { file, sequenceLength, onProgress() {} });
+const measure = async (file: string, sequenceLength: number | null, onProgress: (done: number, of: number) => void = () => {}) =>
+  perplexity(open, await textWindows(open, file, sequenceLength), { onProgress });
 
 async function direct(text: string, T: number): Promise<{ loss: number; windows: number; dropped: number }> {
   const ids = Int32Array.from([...open.tokenizer.prefixIds, ...open.tokenizer.encode(text)]);
@@ -49,7 +50,7 @@ test("a text's perplexity is exp of the mean NLL of its whole windows, each on i
   for (const T of [16, 33, 64]) {
     const expected = await direct(text, T);
     const progress: [number, number][] = [];
-    const found = await perplexity(open, { file, sequenceLength: T, onProgress: (done, of) => progress.push([done, of]) });
+    const found = await measure(file, T, (done, of) => progress.push([done, of]));
     assert.ok(Math.abs(found.loss - expected.loss) < 1e-5, `T ${T}: ${found.loss} instead of ${expected.loss}`);
     assert.equal(found.perplexity, Math.exp(found.loss));
     assert.deepEqual(
