@@ -3,7 +3,7 @@
  * anything it cannot read back from here. Events are in eventLog.ts, the lock in runLock.ts, checkpoints in checkpoint.ts.
  * The rule to keep: two runs never share a folder, and names from outside never leave it.
  */
-import { appendFile, mkdir, open, readdir, rm, stat } from "node:fs/promises";
+import { appendFile, lstat, mkdir, open, readdir, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { safeName } from "../../protocol/runName.ts";
 import { UserError } from "../../protocol/userError.ts";
@@ -31,7 +31,8 @@ export function runId(name: string, now: Date): string {
 
 /**
  * Creates a new run folder under `output` with the resolved run file in it, and returns its path. A name that is taken gets `-2`, `-3`, …
- * Where `output` lies in a `.sparse-tuner` folder, that one gets a .gitignore.
+ * Where `output` lies in a `.sparse-tuner` folder, that one gets a .gitignore. Throws UserError `run/output-is-a-file`, `run/disk-full` or
+ * `run/cannot-write`.
  */
 export async function createRunFolder(
   output: string,
@@ -41,7 +42,7 @@ export async function createRunFolder(
   configFile: string = runFiles.config,
 ): Promise<string> {
   try {
-    await mkdir(output, { recursive: true });
+    await makeOutput(output);
     await ignoreInGit(output);
     const folder = await newFolder(output, runId(name, now));
     await replaceFile(path.join(folder, configFile), [Buffer.from(configText)]);
@@ -50,6 +51,30 @@ export async function createRunFolder(
   } catch (error) {
     throw await writeError(error, "the run folder", output, Buffer.byteLength(configText));
   }
+}
+
+async function makeOutput(output: string): Promise<void> {
+  try {
+    await mkdir(output, { recursive: true });
+  } catch (error) {
+    const obstacle = await obstacleTo(output);
+    if (!obstacle) throw error;
+    throw new UserError(
+      "run/output-is-a-file",
+      `${output} cannot hold run folders: ${obstacle}.`,
+      "Set the output to another folder, or move what is there away.",
+      { cause: error },
+    );
+  }
+}
+
+/** What stands where a folder, or one above it, would have to be; null where nothing does. */
+async function obstacleTo(folder: string): Promise<string | null> {
+  let place = path.resolve(folder);
+  while (!(await lstat(place).catch(() => null)) && path.dirname(place) !== place) place = path.dirname(place);
+  const found = await stat(place).catch(() => null);
+  if (!found) return `${place} is a link that leads nowhere`;
+  return found.isDirectory() ? null : `${place} is a file`;
 }
 
 async function newFolder(output: string, id: string): Promise<string> {

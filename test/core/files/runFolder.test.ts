@@ -1,7 +1,7 @@
 /** The run folder, its lock and its event log. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import test from "node:test";
@@ -35,10 +35,25 @@ test("a run gets a folder of its own, with its run file, hidden from git", async
   assert.match(readFileSync(path.join(folders[0], "log.txt"), "utf8"), /^\d{4}-\d\d-\d\dT[\d:.]+Z one\n {2}two\n$/);
 });
 
-test("a place that cannot be written is named", async (t) => {
+test("an output that is a file, lies below one, or is a link to nowhere is refused with its name", async (t) => {
   const root = temporaryFolder(t);
-  writeFileSync(path.join(root, "file"), "");
-  await assert.rejects(createRunFolder(path.join(root, "file/runs"), "x", ""), (error) => error instanceof Error && !/undefined/.test(error.message));
+  const [file, link] = [path.join(root, "file"), path.join(root, "link")];
+  writeFileSync(file, "mine");
+  symlinkSync(path.join(root, "nowhere"), link);
+  const cases: [string, string][] = [
+    [file, `${file} is a file`],
+    [path.join(file, "runs"), `${file} is a file`],
+    [link, `${link} is a link that leads nowhere`],
+    [path.join(link, "runs"), `${link} is a link that leads nowhere`],
+  ];
+  for (const [output, obstacle] of cases)
+    await assert.rejects(createRunFolder(output, "x", ""), {
+      code: "run/output-is-a-file",
+      badInput: true,
+      message: `${output} cannot hold run folders: ${obstacle}.`,
+    });
+  assert.equal(readFileSync(file, "utf8"), "mine");
+  assert.ok(!existsSync(path.join(root, "nowhere")));
 });
 
 test("names from outside become plain folder names", (t) => {
