@@ -9,7 +9,6 @@ import type { TaskName } from "../../protocol/evaluationTasks.ts";
 import type { PruningNotes, PruningProgress } from "../../protocol/pruning.ts";
 import { parseRunFile } from "../../protocol/runConfig.ts";
 import type { ServiceParams, ServiceRequest, ServiceResults } from "../../protocol/serviceProtocol.ts";
-import { UserError } from "../../protocol/userError.ts";
 import { Analyst } from "../blocks/analyst.ts";
 import { RunBlocks } from "../blocks/runBlocks.ts";
 import { examine } from "../commands/doctor.ts";
