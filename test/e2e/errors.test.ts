@@ -1,20 +1,35 @@
 /** What goes wrong in a folder: a readable sentence, a code, and buttons that lead on. And a forged run.lock, which nobody is killed by. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
-import { cpSync, mkdirSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import net from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { after, test } from "node:test";
 import { panelTitle } from "./panelReading.ts";
+import { processesOf } from "./processes.ts";
 import { eventsOf, runFolders } from "./runFolder.ts";
 import { workbenchSession } from "./session.ts";
+import { temporaryFolder } from "./temporaryFolder.ts";
 import { until, type WorkbenchWindow } from "./window.ts";
 
 const demo = path.resolve(import.meta.dirname, "../../media/demo");
 const method = "method: { name: smt, blocks: 40, blockSize: 16, warmup: { steps: 2 } }\n";
 const good = "data: { train: data/gsm8k-train.jsonl }\n";
+/** Where what the forged lock names lies. */
+const forgery = temporaryFolder();
 let victim: ChildProcess;
 after(() => victim?.kill("SIGKILL"));
+/** Who connects to the socket that the forged lock names. */
+let callers = 0;
+const trap = net.createServer((socket) => {
+  callers++;
+  socket.destroy();
+});
+after(() => trap.close());
+
+/** Keys that give commands a forged target, as a link or another extension could. */
+const forgedKeys = { start: "F6", kill: "F7" };
 
 function fill(folder: string): void {
   cpSync(demo, folder, { recursive: true, filter: (file) => !file.endsWith(".sparse-tuner.yaml") });
@@ -27,7 +42,15 @@ function fill(folder: string): void {
     someRows: `model: ./model\ndata: { train: data/halfBroken.jsonl }\n${method}train: { steps: 2, sequenceLength: 64 }\n`,
   };
   for (const [name, text] of Object.entries(files)) writeFileSync(path.join(folder, `${name}.sparse-tuner.yaml`), text);
-  forgeLock(path.join(folder, ".sparse-tuner/runs/forged"));
+  const forged = path.join(folder, ".sparse-tuner/runs/forged");
+  forgeLock(forged);
+  const bindings = Object.entries(forgedKeys).map(([name, key]) => {
+    const commands = [{ command: `sparseTuner.${name}`, args: { runFolder: forged } }];
+    return { key: `ctrl+alt+${key.toLowerCase()}`, command: "runCommands", args: { commands } };
+  });
+  const userFolder = path.join(path.dirname(folder), "server/data/User");
+  mkdirSync(userFolder, { recursive: true });
+  writeFileSync(path.join(userFolder, "keybindings.json"), JSON.stringify(bindings));
 }
 
 /** A run folder whose lock names a process that is somebody else's. */
@@ -35,7 +58,9 @@ function forgeLock(runFolder: string): void {
   mkdirSync(runFolder, { recursive: true });
   victim = spawn(process.execPath, ["-e", "setInterval(() => {}, 1000)"], { stdio: "ignore" });
   writeFileSync(path.join(runFolder, "run.yaml"), `model: ../../../model\n${good.replace("data/", "../../../data/")}${method}`);
-  const lock = { pid: victim.pid, host: os.hostname(), processStart: null, timeMs: Date.now(), nonce: "forged-nonce", socket: "/tmp/forged.sock" };
+  const socket = path.join(forgery, "forged.sock");
+  trap.listen(socket);
+  const lock = { pid: victim.pid, host: os.hostname(), processStart: null, timeMs: Date.now(), nonce: "forged-nonce", socket };
   writeFileSync(path.join(runFolder, "run.lock"), JSON.stringify(lock));
 }
 
@@ -119,7 +144,7 @@ test(
 
 test(
   "a forged lock: no start, no kill, and whom it names lives on",
-  inWorkbench(async ({ window }) => {
+  inWorkbench(async ({ window, workspace, home }) => {
     await window.openContainer("Sparse Tuner");
     const row = window.treeRows("Runs").filter({ hasText: "forged" });
     await row.waitFor();
@@ -143,6 +168,25 @@ test(
       .locator(".run-actions [data-action]")
       .evaluateAll((buttons) => buttons.map((button) => button.getAttribute("data-action")));
     assert.ok(!actions.includes("kill"), `offered: ${actions}`);
+
+    const forged = path.join(workspace as string, ".sparse-tuner/runs/forged");
+    const lock = readFileSync(path.join(forged, "run.lock"), "utf8");
+    const give = async (name: keyof typeof forgedKeys, refusal: RegExp) => {
+      await window.runCommand("Notifications: Clear All Notifications");
+      await row.click();
+      await window.page.keyboard.press(`Control+Alt+${forgedKeys[name]}`);
+      // Whoever gives the command for this run by hand is asked; the answer is the worst one.
+      if (name === "kill") await window.dialog("Kill the process of forged?").getByRole("button", { name: "Kill" }).click();
+      await window.notification(refusal).waitFor();
+    };
+    await give("start", /run\/locked/);
+    await window.screenshot("forged-lock-refused");
+    await give("kill", /run\/not-live/);
+
+    await until("no process for the run", () => processesOf(home).every(({ command }) => !/core\.js(?!.*--serve)/.test(command)));
+    assert.equal(readFileSync(path.join(forged, "run.lock"), "utf8"), lock);
+    assert.ok(!existsSync(path.join(forged, "events.jsonl")) || eventsOf(forged).length === 0, "the run was begun");
+    assert.equal(callers, 0, "the socket that the lock names was called");
     assert.equal(victim.exitCode ?? victim.signalCode, null);
   }),
 );
