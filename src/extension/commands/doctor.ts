@@ -6,10 +6,9 @@ import * as vscode from "vscode";
 import type { ServiceResults } from "../../protocol/serviceProtocol.ts";
 import { commandId } from "../contributions.ts";
 import { toFailure } from "../failures.ts";
+import { type Finding, inLanguage } from "./findingTexts.ts";
 import type { Handlers, ShellParts } from "./shellParts.ts";
 import { missingRuntime, runtimeFix, runtimeText } from "./whichRuntime.ts";
-
-export type Finding = ServiceResults["doctor"]["findings"][number];
 
 export function doctorCommand(parts: ShellParts): Handlers<"doctor"> {
   return {
@@ -55,7 +54,7 @@ async function offerFix(parts: ShellParts): Promise<void> {
 
 export function doctorText(healthy: boolean, findings: readonly Finding[]): string {
   const head = healthy ? vscode.l10n.t("A run can start on this machine.") : vscode.l10n.t("A run cannot start on this machine yet.");
-  return `${[`# ${vscode.l10n.t("Doctor")}`, head, ...findings.map(findingText)].join("\n\n")}\n`;
+  return `${[`# ${vscode.l10n.t("Doctor")}`, head, ...findings.map(inLanguage).map(findingText)].join("\n\n")}\n`;
 }
 
 function findingText({ subject, usable, probe, result, fix }: Finding): string {

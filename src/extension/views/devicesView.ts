@@ -1,6 +1,7 @@
 /** The Devices view: the doctor's findings as rows; what is not usable opens to what was probed, what came back and how to mend it. */
 import * as vscode from "vscode";
-import { examine, type Finding } from "../commands/doctor.ts";
+import { examine } from "../commands/doctor.ts";
+import { type Finding, inLanguage } from "../commands/findingTexts.ts";
 import type { ShellParts } from "../commands/shellParts.ts";
 
 class FindingItem extends vscode.TreeItem {
@@ -39,7 +40,7 @@ export class DevicesView implements vscode.TreeDataProvider<vscode.TreeItem> {
   async getChildren(item?: vscode.TreeItem): Promise<vscode.TreeItem[]> {
     if (item instanceof FindingItem) return detailsOf(item.finding).map(detailItem);
     if (item) return [];
-    return (await examine(this.#parts)).findings.map((finding) => new FindingItem(finding));
+    return (await examine(this.#parts)).findings.map((finding) => new FindingItem(inLanguage(finding)));
   }
 
   getTreeItem(item: vscode.TreeItem): vscode.TreeItem {
