@@ -4,9 +4,10 @@ import path from "node:path";
 import { parseRunFile, stringifyRunConfig } from "../../protocol/runConfig.ts";
 import { runNameOf } from "../../protocol/runName.ts";
 import { parseSelection, type Selection } from "../../protocol/selection.ts";
+import { UserError } from "../../protocol/userError.ts";
 import { sizeOf } from "../devices/device.ts";
 import { readEvents } from "../files/eventLog.ts";
-import { createRunFolder, requireRunFolder, runFiles } from "../files/runFolder.ts";
+import { createRunFolder, removeUnbegun, requireRunFolder, runFiles } from "../files/runFolder.ts";
 import { readText } from "../files/textFile.ts";
 import { weightShapes } from "../model/config.ts";
 import { type CheckedRun, checkRun } from "../prepare.ts";
@@ -59,11 +60,13 @@ export async function runInForeground(
   const style = styleOf(process.stdout);
   const reporter = json ? jsonReporter() : textReporter(() => readSelection(folder));
   const memory = new MemoryPhases();
+  let begun = resume !== null;
   const signal = listenForStop(() => reporter.say("stopping after this step; a second signal ends it at once"));
   try {
     const ended = await runSession(checked, folder, {
       onEvent(event) {
         memory.onEvent(event);
+        begun ||= event.kind === "started";
         if (event.kind === "started" && !json) reporter.say(modelLine(checked, style));
         reporter.onEvent(event);
       },
@@ -94,6 +97,10 @@ export async function runInForeground(
     ];
     for (const line of ["", ...lines]) reporter.say(line);
     return 0;
+  } catch (error) {
+    // What the weights, the disk or the memory were refused for is said here, and is no run.
+    if (!begun && error instanceof UserError) await removeUnbegun(folder).catch(() => {});
+    throw error;
   } finally {
     reporter.finish();
     signal.close();

@@ -115,6 +115,12 @@ export async function isRunFolder(folder: string): Promise<boolean> {
   return status?.isFile() ?? false;
 }
 
+/** Removes the folder of a run that ended before it began to work. One that holds anything but what was written on the way there stays. */
+export async function removeUnbegun(folder: string): Promise<void> {
+  const written: readonly string[] = [runFiles.config, runFiles.lock, runFiles.events, runFiles.log];
+  if ((await readdir(folder)).every((name) => written.includes(name))) await rm(folder, { recursive: true });
+}
+
 /** Removes what a killed process left half-written in the folder itself. Only for the process that holds the run's lock. */
 export async function sweepRunFolder(folder: string): Promise<void> {
   for (const name of await readdir(folder)) if (name.startsWith(temporaryPrefix)) await rm(path.join(folder, name), { recursive: true, force: true });

@@ -1,9 +1,11 @@
 /** What a run refuses, by name, before a device is opened or a run folder's state touched; and what it says without refusing. */
 import assert from "node:assert/strict";
-import { appendFileSync, copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
+import { createRunFolder, removeUnbegun } from "../../../src/core/files/runFolder.ts";
 import { checkRun, openRun } from "../../../src/core/prepare.ts";
+import { stringifyRunConfig } from "../../../src/protocol/runConfig.ts";
 import { UserError } from "../../../src/protocol/userError.ts";
 import { storyFolder } from "../../support/storyModel.ts";
 import { randomTensors, tinyConfig, writeModel } from "../files/smallModels.ts";
@@ -129,6 +131,24 @@ describe("refused while the weights are read", () => {
         return true;
       });
     });
+});
+
+test("refused before it began, a new run leaves no folder; one that holds more, or was resumed, stays", async (t) => {
+  const folder = temporaryFolder(t);
+  const model = path.join(folder, "model");
+  damagedStory(model, "model.layers.0.mlp.up_proj.weight", 7, 0x7fc1);
+  const refused = new RunProcess("train", writeRunFile(folder, { model }));
+  assert.notEqual((await refused.exit).code, 0);
+  assert.match(refused.errors, /holds NaN or infinity/);
+  assert.deepEqual(readdirSync(path.join(folder, "runs")), []);
+  const config = readConfig(path.join(folder, "run.yaml"));
+  const runFolder = await createRunFolder(config.output, "begun", stringifyRunConfig(config));
+  const resumed = new RunProcess("resume", runFolder);
+  assert.notEqual((await resumed.exit).code, 0);
+  assert.deepEqual(readdirSync(runFolder).sort(), ["events.jsonl", "log.txt", "run.yaml"]);
+  writeFileSync(path.join(runFolder, "mine.txt"), "");
+  await removeUnbegun(runFolder);
+  assert.ok(existsSync(path.join(runFolder, "mine.txt")));
 });
 
 describe("what has changed between save and resume", () => {
