@@ -50,7 +50,7 @@ export class HostTensors<Data> {
   allocate(shape: readonly number[], dtype: DType, memoryClass: MemoryClass): Tensor {
     checkAllocate(shape, dtype);
     const tensor = new HostTensor([...shape], dtype, memoryClass, this.#storage.create(sizeOf(shape), dtype), null);
-    this.#ledger.add(memoryClass, bytesOf(shape, dtype, this.#ledger.elementBytes));
+    this.#ledger.addTensor(memoryClass, bytesOf(shape, dtype, this.#ledger.elementBytes));
     this.#live.add(tensor);
     return tensor;
   }
@@ -60,7 +60,7 @@ export class HostTensors<Data> {
     if (owner !== tensor) throw new Error("free: a view holds no memory of its own");
     owner.freed = true;
     this.#live.delete(owner);
-    this.#ledger.remove(owner.memoryClass, bytesOf(owner.shape, owner.dtype, this.#ledger.elementBytes));
+    this.#ledger.removeTensor(owner.memoryClass, bytesOf(owner.shape, owner.dtype, this.#ledger.elementBytes));
     this.#storage.release(owner.data, owner.dtype);
   }
 

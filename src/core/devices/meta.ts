@@ -38,6 +38,8 @@ export interface MetaDeviceOptions {
   description: string;
   /** What an element occupies on the planned device, where it has not each type. */
   elementBytes?: ElementBytes;
+  /** What its ops hold beside their tensors, in parts of the largest one. */
+  largestTensors?: number;
 }
 
 export function openMetaDevice(options: MetaDeviceOptions): Device {
@@ -54,7 +56,7 @@ class MetaDevice implements Device {
   constructor(options: MetaDeviceOptions) {
     this.description = options.description;
     this.#workspaceBytes = options.workspaceBytes;
-    this.ledger = new MemoryLedger(options.elementBytes);
+    this.ledger = new MemoryLedger(options.elementBytes, options.largestTensors);
     this.#tensors = new HostTensors<null>(this.ledger, { create: () => null, view: () => null, release: () => {} });
     this.ledger.add("workspace", options.workspaceBytes);
   }

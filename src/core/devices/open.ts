@@ -22,6 +22,8 @@ export interface PlannedDevice {
   description: string;
   /** What an element occupies there, where the device has not each type. */
   elementBytes?: ElementBytes;
+  /** What its ops hold beside their tensors, in parts of the largest one. */
+  largestTensors?: number;
   place?: MemoryPlace;
 }
 

@@ -5,7 +5,9 @@
 import type { Tensor, Tensor1D, Tensor2D } from "@tensorflow/tfjs-core";
 import { roundToEven } from "../floatFormats.ts";
 import type { Engine, Tf } from "./engine.ts";
-import { product, rowsOf } from "./products.ts";
+import { indices, product, rowsOf } from "./products.ts";
+import { roundToBfloat16 } from "./rounding.ts";
+import { byRows, joined, tileElements } from "./strips.ts";
 
 /** An adapted weight of device.ts with its tensors as the engine's. */
 export interface MaskedLowRankValues {
@@ -30,26 +32,36 @@ export interface GroupScaledValues {
 
 export type AdaptedValues = MaskedLowRankValues | GroupScaledValues;
 
-/** Entries of G at once, at most. */
-const gradientElements = 2 ** 22;
-
-/** W̃ (out, in) in f32. */
-export function formed(engine: Engine, adapted: AdaptedValues): Tensor2D {
+/** W̃ (out, in), in f32 or rounded to bf16; made by rows. */
+export function formed(engine: Engine, adapted: AdaptedValues, narrow: boolean): Tensor2D {
   const { tf } = engine;
-  return tf.tidy(() => {
-    const { weight, scale, base } = adapted;
-    if (adapted.kind === "groupScaled") {
-      const { alpha, beta } = adapted;
-      const [out, columns] = weight.shape;
-      const groups = alpha.shape[0];
-      const factors = tf.mul(tf.reshape(beta, [groups, out / groups, 1]), tf.reshape(alpha, [groups, 1, columns]));
-      const added = tf.mul(weight, tf.reshape(tf.mul(factors, scale), [out, columns]));
-      return base ? tf.add(weight, added) : added;
-    }
-    const added = tf.mul(product(engine, ...factorsOf(engine, adapted)), scale);
-    const values = base ? tf.add(weight, added) : added;
-    return masked(tf, weight, adapted.quantization ? nearestLevels(tf, values as Tensor2D, adapted.quantization) : values);
-  }) as Tensor2D;
+  const { weight, scale, base } = adapted;
+  const added = adapted.kind === "groupScaled" ? groupScaledRows(engine, adapted) : lowRankRows(engine, adapted);
+  return byRows(engine, [weight], ([rows], first) => {
+    const values = tf.mul(added(rows, first), scale);
+    const sum = base ? tf.add(rows, values) : values;
+    const level = adapted.kind === "maskedLowRank" && adapted.quantization;
+    const result = level ? nearestLevels(engine, sum as Tensor2D, level, first) : sum;
+    const kept = adapted.kind === "maskedLowRank" ? masked(tf, rows, result) : result;
+    return [narrow ? roundToBfloat16(engine, kept) : kept];
+  })[0] as Tensor2D;
+}
+
+/** What is added to rows of W from `first` on, before it is scaled. */
+type AddedRows = (rows: Tensor2D, first: number) => Tensor;
+
+function groupScaledRows({ tf }: Engine, { weight, alpha, beta }: GroupScaledValues): AddedRows {
+  const perGroup = weight.shape[0] / alpha.shape[0];
+  return (rows, first) => {
+    const groups = Int32Array.from({ length: rows.shape[0] }, (_, i) => Math.floor((first + i) / perGroup));
+    const factors = tf.mul(tf.reshape(tf.slice(beta, first, rows.shape[0]), [rows.shape[0], 1]), tf.gather(alpha, indices(tf, groups)));
+    return tf.mul(rows, factors);
+  };
+}
+
+function lowRankRows(engine: Engine, adapted: MaskedLowRankValues): AddedRows {
+  const [left, right] = factorsOf(engine, adapted);
+  return (rows, first) => product(engine, rowsOf(engine, left, first, rows.shape[0]), right);
 }
 
 /** x where the weight is not 0, else 0. */
@@ -63,10 +75,16 @@ function factorsOf(engine: Engine, { left, right, rank }: MaskedLowRankValues): 
   return [engine.tf.slice(left, [0, 0], [-1, rank]), rowsOf(engine, right, 0, rank)];
 }
 
-function nearestLevels(tf: Tf, values: Tensor2D, { scales, zeros, groupSize }: NonNullable<MaskedLowRankValues["quantization"]>): Tensor2D {
+function nearestLevels(
+  engine: Engine,
+  values: Tensor2D,
+  { scales, zeros, groupSize }: NonNullable<MaskedLowRankValues["quantization"]>,
+  first: number,
+): Tensor2D {
+  const { tf } = engine;
   const [out, columns] = values.shape;
   const grouped = tf.reshape(values, [out, columns / groupSize, groupSize]);
-  const [a, z] = [tf.expandDims(scales, 2), tf.expandDims(zeros, 2)];
+  const [a, z] = [scales, zeros].map((levels) => tf.expandDims(rowsOf(engine, levels, first, out), 2));
   // Not clipByValue, which makes a 0 of NaN.
   const level = tf.minimum(tf.maximum(tf.round(tf.add(tf.div(grouped, a), z)), 0), 15);
   return tf.reshape(tf.mul(a, tf.sub(level, z)), [out, columns]);
@@ -77,7 +95,7 @@ export function gradients(engine: Engine, dOut: Tensor2D, x: Tensor2D, adapted: 
   const { tf } = engine;
   const [out, columns] = adapted.weight.shape;
   const whole = adapted.kind === "groupScaled" ? out / adapted.alpha.shape[0] : 1;
-  const most = whole * Math.max(1, Math.floor(gradientElements / (whole * columns)));
+  const most = whole * Math.max(1, Math.floor(tileElements / (whole * columns)));
   const byOut = tf.transpose(dOut);
   const firsts: Tensor2D[] = [];
   let second: Tensor | null = null;
@@ -94,7 +112,7 @@ export function gradients(engine: Engine, dOut: Tensor2D, x: Tensor2D, adapted: 
     if (adapted.kind === "maskedLowRank") second = second ? tf.add(second, part) : part;
     else second = second ? tf.concat([second as Tensor1D, part as Tensor1D]) : part;
   }
-  return [tf.concat(firsts), second as Tensor];
+  return [joined(tf, firsts), second as Tensor];
 }
 
 /** Of some rows: dLeft of those, and what they add to dRight; zero beyond the rank. */

@@ -7,9 +7,7 @@ import type { Tensor, Tensor2D, Tensor3D } from "@tensorflow/tfjs-core";
 import type { AttentionShape } from "../device.ts";
 import type { Engine, Tf } from "./engine.ts";
 import { batchProduct, rowsOf } from "./products.ts";
-
-/** Scores held at once, at most. */
-const scoreElements = 2 ** 22;
+import { joined, tileElements } from "./strips.ts";
 
 /** Queries [first, end) of a sequence, and the keys [firstKey, endKey) of it that they see. */
 interface Part {
@@ -20,8 +18,10 @@ interface Part {
   endKey: number;
 }
 
-function* partsOf(starts: Int32Array, { batchSize, queryLength, keyLength, numHeads }: AttentionShape): Generator<Part> {
-  const most = Math.max(1, Math.floor(scoreElements / (numHeads * keyLength)));
+function* partsOf({ transposes }: Engine, starts: Int32Array, shape: AttentionShape): Generator<Part> {
+  const { batchSize, queryLength, keyLength, numHeads, numKeyValueHeads } = shape;
+  const together = transposes === "flags" ? numHeads : numHeads / numKeyValueHeads;
+  const most = Math.max(1, Math.floor(tileElements / (together * keyLength)));
   for (let sequence = 0; sequence < batchSize; sequence++)
     for (let first = 0; first < queryLength; first += most) {
       const end = Math.min(queryLength, first + most);
@@ -50,9 +50,11 @@ class Heads {
   ofQueries(x: Tensor2D, { sequence, first, end }: Part): Tensor3D {
     const { queryLength, numHeads, numKeyValueHeads } = this.shape;
     const width = x.shape[1] / numHeads;
-    const rows = rowsOf(this.engine, x, sequence * queryLength + first, end - first);
-    const heads = this.tf.reshape(rows, [end - first, numKeyValueHeads, this.sharing, width]);
-    return this.tf.reshape(this.tf.transpose(heads, [1, 2, 0, 3]), [numKeyValueHeads, this.sharing * (end - first), width]);
+    return this.tf.tidy(() => {
+      const rows = rowsOf(this.engine, x, sequence * queryLength + first, end - first);
+      const heads = this.tf.reshape(rows, [end - first, numKeyValueHeads, this.sharing, width]);
+      return this.tf.reshape(this.tf.transpose(heads, [1, 2, 0, 3]), [numKeyValueHeads, this.sharing * (end - first), width]);
+    });
   }
 
   /** The way back: (NKV, sharing·queries, width) as (queries, NH·width). */
@@ -66,8 +68,10 @@ class Heads {
   /** Rows of keys (rows, NKV·HS) as (NKV, HS, keys). */
   ofKeys(x: Tensor2D, { sequence, firstKey, endKey }: Part): Tensor3D {
     const { keyStride, numKeyValueHeads, headSize } = this.shape;
-    const rows = rowsOf(this.engine, x, sequence * keyStride + firstKey, endKey - firstKey);
-    return this.tf.transpose(this.tf.reshape(rows, [endKey - firstKey, numKeyValueHeads, headSize]), [1, 2, 0]);
+    return this.tf.tidy(() => {
+      const rows = rowsOf(this.engine, x, sequence * keyStride + firstKey, endKey - firstKey);
+      return this.tf.transpose(this.tf.reshape(rows, [endKey - firstKey, numKeyValueHeads, headSize]), [1, 2, 0]);
+    });
   }
 
   /** Gradients of keys (NKV, HS, keys) as rows for all of a sequence (keyLength, NKV·HS), zero where no query looked. */
@@ -87,9 +91,9 @@ class Heads {
       this.tf.tidy(() => work(tensors.map((x) => rowsOf(this.engine, x, head, 1)))),
     );
     return results[0].map((_, i) =>
-      this.tf.concat3d(
+      joined(
+        this.tf,
         results.map((parts) => parts[i]),
-        0,
       ),
     );
   }
@@ -116,7 +120,7 @@ export function attentionForward(engine: Engine, q: Tensor2D, k: Tensor2D, v: Te
   const { tf } = engine;
   const heads = new Heads(engine, shape, starts);
   const [outs, sums]: Tensor2D[][] = [[], []];
-  for (const part of partsOf(starts, shape)) {
+  for (const part of partsOf(engine, starts, shape)) {
     const [out, logSumExp] = tf.tidy(() => {
       const given = [heads.ofQueries(q, part), heads.ofKeys(k, part), across(tf, heads.ofKeys(v, part))];
       const results = heads.byHead(given, ([query, keys, values]) => {
@@ -131,7 +135,7 @@ export function attentionForward(engine: Engine, q: Tensor2D, k: Tensor2D, v: Te
     outs.push(out);
     sums.push(logSumExp);
   }
-  return { out: tf.concat(outs), logSumExp: tf.concat(sums) };
+  return { out: joined(tf, outs), logSumExp: joined(tf, sums) };
 }
 
 export interface AttentionGiven {
@@ -148,7 +152,7 @@ export function attentionBackward(engine: Engine, { dOut, q, k, v, out, logSumEx
   const { tf } = engine;
   const heads = new Heads(engine, shape, starts);
   const [dQ, dK, dV]: Tensor2D[][] = [[], [], []];
-  for (const part of partsOf(starts, shape)) {
+  for (const part of partsOf(engine, starts, shape)) {
     const [dQuery, dKey, dValue] = tf.tidy(() => {
       const byQuery = [q, dOut, out, logSumExp].map((x) => heads.ofQueries(x, part));
       const given = [...byQuery, heads.ofKeys(k, part), heads.ofKeys(v, part)];
@@ -175,5 +179,5 @@ export function attentionBackward(engine: Engine, { dOut, q, k, v, out, logSumEx
       dV.push(tf.add(dV.pop() as Tensor2D, dValue));
     }
   }
-  return { dQ: tf.concat(dQ), dK: tf.concat(dK), dV: tf.concat(dV) };
+  return { dQ: joined(tf, dQ), dK: joined(tf, dK), dV: joined(tf, dV) };
 }

@@ -6,6 +6,7 @@ import type { Tensor, Tensor1D, Tensor2D } from "@tensorflow/tfjs-core";
 import type { Block } from "../blockShapes.ts";
 import type { Engine, Tf } from "./engine.ts";
 import { elementsOf, gcd, product, rowsOf } from "./products.ts";
+import { joined, tileElements } from "./strips.ts";
 
 interface Runs {
   length: number;
@@ -85,10 +86,7 @@ export function blockMeans(tf: Tf, x: Tensor2D, l: number): Tensor2D {
   });
 }
 
-/** Entries of a dense gradient at once, at most. */
-const tileElements = 2 ** 22;
-
-/** Means over the blocks of G = dOutᵀ·x, or of its magnitudes; G exists some whole rows of blocks at a time. */
+/** Means over the blocks of G = dOutᵀ·x, or of its magnitudes; G exists some whole rows of blocks at a time, as many as a tile holds. */
 export function gradientMeans(engine: Engine, dOut: Tensor2D, x: Tensor2D, l: number, signed: boolean): Tensor2D {
   const { tf } = engine;
   const byOut = tf.transpose(dOut);
@@ -102,5 +100,5 @@ export function gradientMeans(engine: Engine, dOut: Tensor2D, x: Tensor2D, l: nu
         return blockMeans(tf, signed ? g : tf.abs(g), l);
       }),
     );
-  return tf.concat(means);
+  return joined(tf, means);
 }

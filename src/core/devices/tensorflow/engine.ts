@@ -21,6 +21,8 @@ export interface Engine {
   onCard: boolean;
   /** WebAssembly multiplies transposed operands with a slow loop, so they are transposed first; libtensorflow reads them in place. */
   transposes: "explicit" | "flags";
+  /** Elements [start, start + size) of a flat tensor of floats; size is not 0. */
+  elements(flat: TF.Tensor1D, start: number, size: number): TF.Tensor1D;
   /** What its addresses reach. */
   memoryBytes: number;
   /** Elements of its largest tensor. */
@@ -98,6 +100,7 @@ async function openBinding(name: string, { require }: Found): Promise<Engine> {
     title: `${name.replace("@tensorflow/", "")} ${version} on the ${onCard ? "graphics card" : "processor"}`,
     onCard,
     transposes: "flags",
+    elements: tf.slice,
     memoryBytes: Number.POSITIVE_INFINITY,
     largestElements: 2 ** 31 - 1,
   };

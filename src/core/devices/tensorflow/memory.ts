@@ -14,6 +14,7 @@ import * as shapes from "../shapes.ts";
 import { type Engine, outOfMemory, type Tf } from "./engine.ts";
 import { elementsOf } from "./products.ts";
 import { roundToBfloat16 } from "./rounding.ts";
+import { largestTensors, stripsBytes } from "./strips.ts";
 
 /** What holds a tensor's elements: the engine, or the host, or nobody yet. */
 interface Cell {
@@ -38,10 +39,9 @@ export const elementBytes: ElementBytes = { f32: 4, bf16: 4, i32: 4 };
 
 export class TensorflowMemory {
   readonly description: string;
-  readonly ledger = new MemoryLedger(elementBytes);
+  readonly ledger = new MemoryLedger(elementBytes, largestTensors);
   protected readonly tf: Tf;
   protected readonly engine: Engine;
-  #cellBytes = 0;
   readonly #tensors: HostTensors<Part>;
 
   constructor(engine: Engine) {
@@ -52,17 +52,16 @@ export class TensorflowMemory {
       create: (size, dtype) => this.#create(size, dtype),
       view: ({ cell, start }, first, size) => ({ cell, start: start + first, size }),
       release: ({ cell }) => {
-        this.#cellBytes -= 4 * cell.size;
         cell.tensor?.dispose();
         cell.tensor = null;
       },
     });
+    this.ledger.add("workspace", stripsBytes);
   }
 
   #create(size: number, dtype: DType): Part {
-    if (size > this.engine.largestElements || this.#cellBytes + 4 * size > this.engine.memoryBytes) throw outOfMemory(4 * size);
+    if (size > this.engine.largestElements || this.ledger.bytesWith(4 * size) > this.engine.memoryBytes) throw outOfMemory(4 * size);
     const ints = dtype === "i32" ? new Int32Array(size) : null;
-    this.#cellBytes += 4 * size;
     return { cell: { size, tensor: null, floats: null, ints }, start: 0, size };
   }
 
@@ -90,7 +89,7 @@ export class TensorflowMemory {
     this.tf.tidy(() => {
       const results = work().map(([out, result, asIs]): [Tensor, TfTensor] => [
         out,
-        out.dtype === "bf16" && !asIs ? roundToBfloat16(this.tf, result) : result,
+        out.dtype === "bf16" && !asIs ? roundToBfloat16(this.engine, result) : result,
       ]);
       for (const [out, result] of results) this.#store(out, result);
     });
@@ -203,6 +202,7 @@ export class TensorflowMemory {
   /** Gives all tensors back. The engine stays: there is one a process. */
   close(): void {
     this.#tensors.close();
+    this.ledger.remove("workspace", stripsBytes);
   }
 }
 

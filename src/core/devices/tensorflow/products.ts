@@ -1,7 +1,6 @@
 /**
  * Matrix products, and parts of tensors, the way each engine is fast at them. The rules to keep: WebAssembly's fast product takes two matrices as they lie
- * in memory, so an operand to be read transposed is transposed first, and a batch is multiplied one by one; and its slice copies all of a tensor to take
- * a part of it, so a small part is gathered there.
+ * in memory, so an operand to be read transposed is transposed first, and a batch is multiplied one by one; and a part is taken as the engine takes it.
  */
 import type { Rank, Tensor, Tensor1D, Tensor2D, Tensor3D } from "@tensorflow/tfjs-core";
 import type { Engine, Tf } from "./engine.ts";
@@ -33,35 +32,19 @@ export function batchProduct(engine: Engine, a: Tensor3D, b: Tensor3D): Tensor3D
   });
 }
 
-/** To gather an element costs as much as to copy so many. */
-const gatherCost = 8;
-
 /** The part [first, first + count) of the first dimension. */
-export function rowsOf<T extends Tensor<Rank>>({ tf, transposes }: Engine, x: T, first: number, count: number): T {
+export function rowsOf<T extends Tensor<Rank>>(engine: Engine, x: T, first: number, count: number): T {
   if (first === 0 && count === x.shape[0]) return x;
-  const rest = x.shape.slice(1);
-  if (transposes === "flags" || count * gatherCost > x.shape[0]) return tf.slice(x, [first, ...rest.map(() => 0)], [count, ...rest]) as T;
-  return tf.tidy(() =>
-    tf.gather(
-      x,
-      tf.tensor1d(
-        Int32Array.from({ length: count }, (_, i) => first + i),
-        "int32",
-      ),
-    ),
-  ) as T;
-}
-
-/** Elements [start, start + size) of a flat tensor, by the longest runs that it and they are made of. */
-export function elementsOf(engine: Engine, flat: Tensor1D, start: number, size: number): Tensor1D {
   const { tf } = engine;
-  const run = [start, size, flat.size].reduce(gcd);
-  if (engine.transposes === "flags" || size * gatherCost > flat.size || size / run > mostRuns) return tf.slice(flat, start, size);
-  return tf.tidy(() => tf.reshape(rowsOf(engine, tf.reshape(flat, [flat.size / run, run]), start / run, size / run), [size]));
+  const rest = x.shape.slice(1);
+  const width = rest.reduce((size, each) => size * each, 1);
+  return tf.tidy(() => tf.reshape(elementsOf(engine, tf.reshape(x, [x.size]) as Tensor1D, first * width, count * width), [count, ...rest])) as T;
 }
 
-/** More runs than this, each an index, are no cheaper than a copy. */
-const mostRuns = 2 ** 16;
+/** Elements [start, start + size) of a flat tensor. */
+export function elementsOf({ tf, elements }: Engine, flat: Tensor1D, start: number, size: number): Tensor1D {
+  return size === 0 ? tf.zeros([0]) : elements(flat, start, size);
+}
 
 /** Integers as the engine's own, which it may keep. */
 export function indices(tf: Tf, values: Int32Array): Tensor1D {

@@ -36,6 +36,7 @@ import { rmsNorm, rmsNormGradients } from "./norms.ts";
 import { indices, product, rowsOf } from "./products.ts";
 import { squaresOf, zerosOf } from "./reduce.ts";
 import { roundToBfloat16 } from "./rounding.ts";
+import { largestTensors, stripsBytes } from "./strips.ts";
 
 /** Opens TensorFlow on the best engine at hand; `reasons` says what was tried before it. */
 export async function openTensorflowDevice() {
@@ -53,7 +54,7 @@ export function plannedTensorflow() {
   const description = `tensorflow: ${installed?.name ?? "WebAssembly"}${where}; each weight takes ${elementBytes.bf16} bytes`;
   const memory = installed?.forCard ? ("card" as const) : ("machine" as const);
   const place = { memory, limitBytes: installed ? Number.POSITIVE_INFINITY : wasmMemoryBytes };
-  return { workspaceBytes: 0, description, elementBytes, place };
+  return { workspaceBytes: stripsBytes, largestTensors, description, elementBytes, place };
 }
 
 class TensorflowDevice extends TensorflowMemory implements Device {
@@ -64,13 +65,14 @@ class TensorflowDevice extends TensorflowMemory implements Device {
   matmul(out: Tensor, a: Tensor, b: Tensor, options: MatmulOptions = {}): void {
     shapes.checkMatmul(out, a, b, options);
     const narrow = a.dtype === "bf16" || b.dtype === "bf16";
-    this.run(() => [[out, this.#added(out, product(this.engine, this.#operand(a, narrow), this.#operand(b, narrow), options), options.accumulate)]]);
+    const formed = () => this.tf.tidy(() => product(this.engine, this.#operand(a, narrow), this.#operand(b, narrow), options));
+    this.run(() => [[out, this.#added(out, formed(), options.accumulate)]]);
   }
 
   /** A factor of a product: rounded to bf16 where it stands beside a bf16 one. */
   #operand(x: Tensor, narrow: boolean): Tensor2D {
     const values = this.matrix(x);
-    return narrow && x.dtype === "f32" ? roundToBfloat16(this.tf, values) : values;
+    return narrow && x.dtype === "f32" ? roundToBfloat16(this.engine, values) : values;
   }
 
   /** What an op stores that adds to its output, or where `accumulate` says so. */
@@ -106,10 +108,10 @@ class TensorflowDevice extends TensorflowMemory implements Device {
   rmsNormForward(out: Tensor, rstd: Tensor, x: Tensor, weight: Tensor, epsilon: number): void {
     const { C } = shapes.checkRmsNormForward(out, rstd, x, weight);
     this.run(() => {
-      const results = rmsNorm(this.tf, this.matrix(x, C), this.flat(weight), epsilon);
+      const [normed, factors] = rmsNorm(this.engine, this.matrix(x, C), this.flat(weight), epsilon);
       return [
-        [out, results.out],
-        [rstd, results.rstd],
+        [out, normed],
+        [rstd, factors],
       ];
     });
   }
@@ -117,7 +119,7 @@ class TensorflowDevice extends TensorflowMemory implements Device {
   rmsNormBackward(dX: Tensor | null, dWeight: Tensor | null, dOut: Tensor, x: Tensor, weight: Tensor, rstd: Tensor, accumulate: boolean): void {
     const { C } = shapes.checkRmsNormBackward(dX, dWeight, dOut, x, weight, rstd, accumulate);
     this.run(() => {
-      const results = rmsNormGradients(this.tf, this.matrix(dOut, C), this.matrix(x, C), this.flat(weight), this.matrix(rstd, 1));
+      const results = rmsNormGradients(this.engine, this.matrix(dOut, C), this.matrix(x, C), this.flat(weight), this.matrix(rstd, 1));
       const stored: Stored[] = [];
       if (dX) stored.push([dX, this.#added(dX, results.dX(), accumulate)]);
       if (dWeight) stored.push([dWeight, this.#added(dWeight, results.dWeight(), true)]);
@@ -130,7 +132,7 @@ class TensorflowDevice extends TensorflowMemory implements Device {
     const at = this.ints(positions);
     checkIndices("rope", "position", at, P);
     const tables = () => [this.matrix(cos), this.matrix(sin)] as const;
-    this.run(() => [[x, elementwise.rope(this.tf, this.matrix(x, heads * headSize), tables(), at, headSize, inverse)]]);
+    this.run(() => [[x, elementwise.rope(this.engine, this.matrix(x, heads * headSize), tables(), at, headSize, inverse)]]);
   }
 
   attentionForward(out: Tensor, logSumExp: Tensor, q: Tensor, k: Tensor, v: Tensor, documentStart: Tensor, shape: AttentionShape): void {
@@ -180,16 +182,16 @@ class TensorflowDevice extends TensorflowMemory implements Device {
 
   swigluForward(out: Tensor, gate: Tensor, up: Tensor): void {
     shapes.checkSwigluForward(out, gate, up);
-    this.run(() => [[out, elementwise.swiglu(this.tf, this.flat(gate), this.flat(up))]]);
+    this.run(() => [[out, elementwise.swiglu(this.engine, this.flat(gate), this.flat(up))]]);
   }
 
   swigluBackward(dGate: Tensor, dUp: Tensor, dOut: Tensor, gate: Tensor, up: Tensor): void {
     shapes.checkSwigluBackward(dGate, dUp, dOut, gate, up);
     this.run(() => {
-      const results = elementwise.swigluGradients(this.tf, this.flat(dOut), this.flat(gate), this.flat(up));
+      const [ofGate, ofUp] = elementwise.swigluGradients(this.engine, this.flat(dOut), this.flat(gate), this.flat(up));
       return [
-        [dGate, results.dGate],
-        [dUp, results.dUp],
+        [dGate, ofGate],
+        [dUp, ofUp],
       ];
     });
   }
@@ -200,13 +202,13 @@ class TensorflowDevice extends TensorflowMemory implements Device {
     for (const target of ids) if (target >= 0) checkIndex("crossEntropy", "target", target, V);
     if (n === 0) return;
     this.run(() => {
-      const results = crossEntropy(this.tf, this.matrix(logits), ids, scale);
-      return results.gradient
+      const [found, gradient] = crossEntropy(this.engine, this.matrix(logits), ids, scale);
+      return gradient
         ? [
-            [losses, results.losses],
-            [logits, results.gradient],
+            [losses, found],
+            [logits, gradient],
           ]
-        : [[losses, results.losses]];
+        : [[losses, found]];
     });
   }
 
@@ -214,15 +216,11 @@ class TensorflowDevice extends TensorflowMemory implements Device {
 
   adamwStep(value: Tensor, gradient: Tensor, firstMoment: Tensor, secondMoment: Tensor, options: AdamWOptions): void {
     shapes.checkAdamwStep(value, gradient, firstMoment, secondMoment, options);
-    this.run(() => {
-      const moments = [this.flat(firstMoment), this.flat(secondMoment)];
-      const results = elementwise.adamw(this.tf, this.flat(value), this.flat(gradient), moments, options);
-      return [
-        [value, results.value],
-        [firstMoment, results.firstMoment],
-        [secondMoment, results.secondMoment],
-      ];
-    });
+    // One tensor after the other: together they would take three times their room.
+    const { engine } = this;
+    this.run(() => [[firstMoment, elementwise.firstMoment(engine, this.flat(firstMoment), this.flat(gradient), options)]]);
+    this.run(() => [[secondMoment, elementwise.secondMoment(engine, this.flat(secondMoment), this.flat(gradient), options)]]);
+    this.run(() => [[value, elementwise.adamw(engine, this.flat(value), this.flat(firstMoment), this.flat(secondMoment), options)]]);
   }
 
   /** A tensor after the other, so that one at most is on the host. */
@@ -254,7 +252,7 @@ class TensorflowDevice extends TensorflowMemory implements Device {
     this.run(() => {
       const flat = this.flat(values);
       // Only what is written is rounded: the rest of the weight is rounded already.
-      const rounded = weight.dtype === "bf16" ? roundToBfloat16(this.tf, flat) : flat;
+      const rounded = weight.dtype === "bf16" ? roundToBfloat16(this.engine, flat) : flat;
       return [[weight, blockOps.scatterBlocks(this.tf, this.matrix(weight), rounded, blocks), true]];
     });
   }
@@ -318,8 +316,10 @@ class TensorflowDevice extends TensorflowMemory implements Device {
     adapterShapes.checkAdaptedMatmul(out, a, adapted, options);
     const narrow = a.dtype === "bf16" || adapted.weight.dtype === "bf16";
     this.run(() => {
-      const weight = formed(this.engine, this.#values(adapted));
-      const result = product(this.engine, this.#operand(a, narrow), narrow ? roundToBfloat16(this.tf, weight) : weight, options);
+      const result = this.tf.tidy(() => {
+        const weight = formed(this.engine, this.#values(adapted), narrow);
+        return product(this.engine, this.#operand(a, narrow), weight, options);
+      });
       return [[out, this.#added(out, result, options.accumulate)]];
     });
   }
@@ -328,7 +328,9 @@ class TensorflowDevice extends TensorflowMemory implements Device {
     adapterShapes.checkAdaptedGradients(dFirst, dSecond, dOut, x, adapted);
     const narrow = dOut.dtype === "bf16" || x.dtype === "bf16";
     this.run(() => {
-      const [first, second] = gradients(this.engine, this.#operand(dOut, narrow), this.#operand(x, narrow), this.#values(adapted));
+      const [first, second] = this.tf.tidy(() =>
+        gradients(this.engine, this.#operand(dOut, narrow), this.#operand(x, narrow), this.#values(adapted)),
+      );
       return [
         [dFirst, this.#added(dFirst, first, true)],
         [dSecond, this.#added(dSecond, second, true)],
@@ -338,7 +340,7 @@ class TensorflowDevice extends TensorflowMemory implements Device {
 
   formAdapted(out: Tensor, adapted: AdaptedWeight): void {
     adapterShapes.checkFormAdapted(out, adapted);
-    this.run(() => [[out, formed(this.engine, this.#values(adapted))]]);
+    this.run(() => [[out, formed(this.engine, this.#values(adapted), false)]]);
   }
 
   fitQuantization(quantization: GroupQuantization, weight: Tensor): void {
@@ -368,7 +370,7 @@ class TensorflowDevice extends TensorflowMemory implements Device {
 
   dropout(out: Tensor, x: Tensor, options: DropoutOptions): void {
     const checked = adapterShapes.checkDropout(out, x, options);
-    this.run(() => [[out, this.#added(out, elementwise.dropout(this.tf, this.flat(x), checked), options.accumulate)]]);
+    this.run(() => [[out, this.#added(out, elementwise.dropout(this.engine, this.flat(x), checked), options.accumulate)]]);
   }
 
   scaleColumns(out: Tensor, x: Tensor, scale: Tensor, accumulate: boolean): void {

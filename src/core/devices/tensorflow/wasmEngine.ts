@@ -12,6 +12,7 @@ import * as tf from "@tensorflow/tfjs-core";
 import { type Engine, outOfMemory, wasmMemoryBytes } from "./engine.ts";
 
 interface WasmBackend {
+  readSync(dataId: object, start: number, end: number): Float32Array;
   wasm: { _malloc(bytes: number): number; _free(address: number): void };
 }
 
@@ -31,6 +32,8 @@ export async function openWasmEngine(): Promise<Engine> {
     title: `tfjs ${tf.version_core} on WebAssembly${simd ? " with SIMD" : ""}, 1 thread`,
     onCard: false,
     transposes: "explicit",
+    // Its slice copies all of a tensor to take a part of it, and its gather is a slow loop.
+    elements: (flat, start, size) => tf.tensor1d((backend as unknown as WasmBackend).readSync(flat.dataId, start, start + size)),
     memoryBytes: wasmMemoryBytes,
     // A tensor's bytes are counted in a signed number.
     largestElements: 2 ** 29,

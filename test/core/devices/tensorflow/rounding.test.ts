@@ -7,7 +7,8 @@ import { expectSameBits } from "../../../conformance/harness.ts";
 import { integers } from "../../../support/randomTensors.ts";
 
 test("arithmetic rounds as bits do", async () => {
-  const { tf } = (await openEngine()).engine;
+  const { engine } = await openEngine();
+  const { tf } = engine;
   const words = new Uint32Array(256 * 64);
   const low = integers(1, words.length, 2 ** 23);
   // Of every exponent and sign: exact ties up and down, one beside a tie, the least and the largest, and any.
@@ -17,7 +18,7 @@ test("arithmetic rounds as bits do", async () => {
   const values = new Float32Array(words.buffer);
   expectSameBits(
     "bf16",
-    tf.tidy(() => roundToBfloat16(tf, tf.tensor1d(values)).dataSync()),
+    tf.tidy(() => roundToBfloat16(engine, tf.tensor1d(values)).dataSync()),
     Float32Array.from(values, byBits),
   );
 });
