@@ -1,8 +1,9 @@
 /**
  * The weights of a model with an adapter merged into them, for an export: formed on a device one decoder layer at a time from the base's own files, in f32,
  * so that each is rounded once, to the dtype it is stored in. Writing them is files/mergedExport.ts's.
- * Into bf16 that rounding can take much of a small change, so what it takes is measured.
- * The rule to keep: at most one layer's weights and one merged one are held, beside panels of a few rows.
+ * Into bf16 the method itself writes them: those that form W̃ inside products dither it (devices/dither.ts), so that the file computes what the run did. All
+ * others round to nearest, which can take much of a small change, so what it takes is measured.
+ * The rule to keep: at most one layer's weights and one merged one, in f32 and as stored, are held, beside panels of a few rows.
  */
 import type { AdapterConfig } from "../protocol/runConfig.ts";
 import { putAdapter } from "./adapterRun.ts";
@@ -82,27 +83,32 @@ export class AdapterMerge {
     return (await this.#layer(first.layer)).keepsZeros;
   }
 
+  /** Whether weights that are stored in bf16 are dithered, as the method computes with them; levels of a 4-bit base are not. */
+  get dithers(): boolean {
+    const { config } = this.#adapter;
+    const formed = config.name === "lors" || config.name === "spp" || (config.name === "sqft" && config.quantize === null);
+    return formed && [...this.#matrices.keys()].some((weight) => (this.#dtype ?? this.#base.tensor(weight).dtype) === "BF16");
+  }
+
   /** Share of the adapter's change that rounding took from the weights written so far: 1 where every weight is the base's again. */
   get lostToRounding(): number {
     const { whole, lost } = this.#change;
     return whole === 0 ? 0 : Math.max(0, lost / whole);
   }
 
-  /** With c the change and e what rounding to bf16 adds: −⟨e, c⟩ of ⟨c, c⟩ is taken from the change in its own direction. */
-  async #measureRounding(merged: Tensor, base: Tensor): Promise<void> {
+  /** With c the change and e what bringing it to bf16 adds: −⟨e, c⟩ of ⟨c, c⟩ is taken from the change in its own direction. */
+  async #measureRounding(merged: Tensor, stored: Tensor, base: Tensor): Promise<void> {
     const d = this.#device;
     const [rows, columns] = merged.shape;
     const panelRows = Math.min(rows, Math.max(1, Math.floor(panelBytes / (4 * columns))));
-    const rounded = d.allocate([panelRows, columns], "bf16", "workspace");
     const [error, change] = [0, 0].map(() => d.allocate([panelRows, columns], "f32", "workspace"));
     const [dots, minus] = [panelRows, columns].map((length) => d.allocate([length], "f32", "workspace"));
     d.fill(minus, -1);
     for (let first = 0; first < rows; first += panelRows) {
       const count = Math.min(panelRows, rows - first);
-      const [r, e, c, sums] = [rounded, error, change, dots].map((tensor) => d.rows(tensor, 0, count));
+      const [e, c, sums] = [error, change, dots].map((tensor) => d.rows(tensor, 0, count));
       const panel = d.rows(merged, first, count);
-      d.copy(r, panel);
-      d.copy(e, r);
+      d.copy(e, d.rows(stored, first, count));
       d.scaleColumns(e, panel, minus, true);
       d.copy(c, d.rows(base, first, count));
       d.scaleColumns(c, panel, minus, true); // with its sign turned
@@ -111,26 +117,31 @@ export class AdapterMerge {
       d.rowDots(sums, c, c);
       this.#change.whole += await total(d, sums);
     }
-    for (const tensor of [rounded, error, change, dots, minus]) d.free(tensor);
+    for (const tensor of [error, change, dots, minus]) d.free(tensor);
   }
 
   async *#floats(weight: string): AsyncGenerator<Float32Array> {
-    const { merged, linear } = await this.#merge(weight);
+    const { merged, linear, method } = await this.#merge(weight);
+    const narrow = (this.#dtype ?? this.#base.tensor(weight).dtype) === "BF16";
+    const stored = narrow ? this.#device.allocate(merged.shape, "bf16", "workspace") : null;
     try {
-      if ((this.#dtype ?? this.#base.tensor(weight).dtype) === "BF16") await this.#measureRounding(merged, linear.weight);
-      yield* readPieces(this.#device, merged);
+      if (stored) {
+        method.mergedWeight(stored, linear);
+        await this.#measureRounding(merged, stored, linear.weight);
+      }
+      yield* readPieces(this.#device, stored ?? merged);
     } finally {
-      this.#device.free(merged);
+      for (const tensor of [merged, stored]) if (tensor) this.#device.free(tensor);
     }
   }
 
-  async #merge(weight: string): Promise<{ merged: Tensor; linear: Linear }> {
+  async #merge(weight: string): Promise<{ merged: Tensor; linear: Linear; method: AdapterMethod }> {
     const { matrix, layer } = this.#matrices.get(weight) as { matrix: Matrix; layer: number };
     const method = await this.#layer(layer);
     const linear = method.linears.find(({ name }) => name === matrix.name) as Linear;
     const merged = this.#device.allocate(matrix.weight.shape, "f32", "workspace");
     method.mergedWeight(merged, linear);
-    return { merged, linear };
+    return { merged, linear, method };
   }
 
   /** The method attached to one layer's adapted maps alone; weights of a file stand layer by layer, so that each is mostly loaded once. */

@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { AdaptedWeight, Tensor } from "../../src/core/devices/device.ts";
+import { ditherThreshold, ditherToBfloat16 } from "../../src/core/devices/dither.ts";
 import { dropoutHash } from "../../src/core/devices/dropoutHash.ts";
 import { roundToBfloat16 } from "../../src/core/devices/floatFormats.ts";
 import { expectClose } from "../support/expectClose.ts";
@@ -205,17 +206,20 @@ check("quantization brings W̃ to a(q − z), q one of 16 integers, and leaves z
   assert.ok(clamped > 0, "some lie outside");
 });
 
-check("a bf16 weight is formed unrounded and rounded as an operand; formAdapted does not round to it", (t) => {
+check("a bf16 weight is formed unrounded and dithered as an operand; formAdapted does not bring it to bf16, but to a bf16 out", (t) => {
   const { device: d } = t;
   const weight = d.allocate([1, 1], "bf16", "workspace");
   d.fill(weight, 1);
   const [left, right] = [t.of(Float64Array.of(2 ** -8 + 2 ** -12), 1, 1), t.of(Float64Array.of(1), 1, 1)];
   const adapted: AdaptedWeight = { kind: "maskedLowRank", weight, left, right, rank: 1, scale: 1, base: true, quantization: null };
-  const [formed, y] = [t.zeros(1, 1), t.zeros(1, 1)];
+  const [formed, y, narrow] = [t.zeros(1, 1), t.zeros(1, 1), d.allocate([1, 1], "bf16", "workspace")];
   d.formAdapted(formed, adapted);
   assert.deepEqual([...t.values(formed)], [1 + 2 ** -8 + 2 ** -12]);
+  d.formAdapted(narrow, adapted);
   d.adaptedMatmul(y, t.of(Float64Array.of(1 + 2 ** -9), 1, 1), adapted);
-  assert.deepEqual([...t.values(y)], [roundToBfloat16(1 + 2 ** -8 + 2 ** -12) * roundToBfloat16(1 + 2 ** -9)]);
+  const dithered = ditherToBfloat16(1 + 2 ** -8 + 2 ** -12, ditherThreshold(0, 0));
+  assert.deepEqual([...t.values(narrow)], [dithered]);
+  assert.deepEqual([...t.values(y)], [dithered * roundToBfloat16(1 + 2 ** -9)]);
 });
 
 check("maskBy and countZeros", async (t) => {

@@ -225,12 +225,18 @@ async function exportWithAdapter(
     if (await merge.keepsZeros()) requireZerosKept(await merge.countZeros(signal));
     await exportMerged(base, merge.overrides(), to, { signal, dtype });
     const otherwise = "the adapter beside its base loses nothing, nor does --dtype f32";
-    const rounding = roundingNote(merge.lostToRounding, { dtype, stored: storedDType(base), changer: "adapter", otherwise });
+    const rounding = merge.dithers
+      ? [ditherNote]
+      : roundingNote(merge.lostToRounding, { dtype, stored: storedDType(base), changer: "adapter", otherwise });
     return { lines: [], notes: [...reasons, ...adapter.notices, ...(await zerosNotes(adapter.config, base)), ...rounding] };
   } finally {
     device.close();
   }
 }
+
+/** Said of merged weights in bf16 that rounding to nearest did not make. */
+const ditherNote =
+  "Merged weights are stored in BF16 by a fixed dither: each is one of the two BF16 numbers beside it, and what the adapter changed is kept in the mean, as a run in bf16 computes with it; --dtype f32 writes every weight as it is.";
 
 async function zerosNotes(method: MethodConfig, base: ModelFolder): Promise<string[]> {
   const warning = zerosWarning(method, await shareOfZeros(base));

@@ -82,7 +82,8 @@ export type BlockMean = "value" | "absolute" | "squareScaled";
 
 /**
  * A weight W (out, in) as a method changes it: W̃, formed inside an op a panel at a time and never stored. M = (W ≠ 0), always of the frozen W.
- * With `base: false` W̃ is only what is added to W. Values are formed in f32 and then rounded as a matmul's operand of W's dtype would be.
+ * With `base: false` W̃ is only what is added to W. Values are formed in f32. Where they become bf16, as an operand beside or in the place of a bf16 one or
+ * in a bf16 `out`, they are dithered by their place in W (dither.ts): rounded to nearest, small changes would vanish. Levels are rounded to nearest.
  */
 export type AdaptedWeight = {
   /** W (out, in), f32 or bf16. */
@@ -288,7 +289,7 @@ export interface Device {
    * passed straight through. groupScaled, E = W∘G: dFirst = dAlpha (groups, in) += s Σ_{i∈g} beta_i E_ij, dSecond = dBeta (out) += s Σ_j alpha_gj E_ij.
    */
   adaptedGradients(dFirst: Tensor, dSecond: Tensor, dOut: Tensor, x: Tensor, adapted: AdaptedWeight): void;
-  /** out (out, in) = W̃, rounded once, to out's dtype and not to W's. For merging; out may be the weight itself. */
+  /** out (out, in) = W̃, brought once to out's dtype and not to W's. For merging; out may be the weight itself. */
   formAdapted(out: Tensor, adapted: AdaptedWeight): void;
   /**
    * Sets scales and zero points so that the 16 levels of each group cover its entries of weight (out, in) and 0, which is a level itself: a = (high − low)/15,

@@ -1,6 +1,7 @@
 /** The ops that adapters need (adapted weights, dropout, row and column scales and dots) of the reference device; reference.ts has the rules. */
 import * as adapterShapes from "./adapterShapes.ts";
 import type { AdaptedWeight, DropoutOptions, GroupQuantization, GroupScaled, MaskedLowRank, Tensor } from "./device.ts";
+import { ditherThreshold, ditherToBfloat16 } from "./dither.ts";
 import { dropoutHash } from "./dropoutHash.ts";
 import { roundToBfloat16, roundToEven } from "./floatFormats.ts";
 import { ReferenceBlocks } from "./referenceBlocks.ts";
@@ -12,8 +13,7 @@ export abstract class ReferenceAdapters extends ReferenceBlocks {
   adaptedMatmul(out: Tensor, a: Tensor, adapted: AdaptedWeight, options: { transposeB?: boolean; accumulate?: boolean } = {}): void {
     const { M, N, K, out: rows, in: columns } = adapterShapes.checkAdaptedMatmul(out, a, adapted, options);
     const narrow = a.dtype === "bf16" || adapted.weight.dtype === "bf16";
-    const unrounded = this.#formed(adapted, rows, columns);
-    const formed = narrow ? unrounded.map(roundToBfloat16) : unrounded;
+    const formed = this.#formed(adapted, rows, columns, narrow);
     const [y, x] = [this.floats(out), this.operand(a, narrow)];
     for (let m = 0; m < M; m++) {
       for (let n = 0; n < N; n++) {
@@ -63,16 +63,21 @@ export abstract class ReferenceAdapters extends ReferenceBlocks {
 
   formAdapted(out: Tensor, adapted: AdaptedWeight): void {
     const { out: rows, in: columns } = adapterShapes.checkFormAdapted(out, adapted);
-    this.floats(out).set(this.#formed(adapted, rows, columns));
+    this.floats(out).set(this.#formed(adapted, rows, columns, out.dtype === "bf16"));
   }
 
-  /** W̃ (out, in), unrounded. */
-  #formed(adapted: AdaptedWeight, out: number, columns: number): Float64Array {
+  /** W̃ (out, in); with `narrow` as bf16. */
+  #formed(adapted: AdaptedWeight, out: number, columns: number, narrow: boolean): Float64Array {
+    const levels = adapted.kind === "maskedLowRank" && adapted.quantization;
+    const narrowed = levels ? roundToBfloat16 : (value: number, i: number, j: number) => ditherToBfloat16(value, ditherThreshold(i, j));
     const added = adapted.kind === "maskedLowRank" ? this.#lowRankEntry(adapted) : this.#groupEntry(adapted);
     const formed = new Float64Array(out * columns);
     const w = this.floats(adapted.weight);
     for (let i = 0; i < out; i++) {
-      for (let j = 0; j < columns; j++) formed[i * columns + j] = added(i, j, w[i * columns + j]);
+      for (let j = 0; j < columns; j++) {
+        const value = added(i, j, w[i * columns + j]);
+        formed[i * columns + j] = narrow ? narrowed(value, i, j) : value;
+      }
     }
     return formed;
   }

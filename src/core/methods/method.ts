@@ -69,7 +69,7 @@ export interface AdapterMethod extends TuningMethod {
   readonly linears: readonly Linear[];
   /** Whether W̃ is zero wherever W is. */
   readonly keepsZeros: boolean;
-  /** out (out, in), f32 or the weight's dtype = the adapted weight, summed in f32 and rounded once. Throws when `linear` is none of `linears`. */
+  /** out (out, in), f32 or the weight's dtype = the adapted weight, summed in f32 and brought to out's dtype once. Throws when `linear` is none of `linears`. */
   mergedWeight(out: Tensor, linear: Linear): void;
   /** Gives parameters, gradients and moments back; the weights are as they were. */
   release(): void;

@@ -1,10 +1,12 @@
 /**
  * Adapted weights as the conformance cases make them, and how far a device may be from them. Half of each weight is zero, of either sign.
  *
- * A device forms W̃ in f32, and rounds it (to bf16, to a level) where that is part of the op: an entry whose exact value lies nearer to the border of two
- * results than f32 arithmetic can tell may come out as either. `spans` gives that range by entry, so that nothing else is forgiven.
+ * A device forms W̃ in f32, and brings it to bf16 or to a level where that is part of the op: an entry whose exact value lies nearer to the border of two
+ * results, which for dithered ones its place moves, than f32 arithmetic can tell may come out as either. `spans` gives that range by entry, so that
+ * nothing else is forgiven.
  */
 import type { AdaptedWeight, DType, Tensor } from "../../../src/core/devices/device.ts";
+import { ditherThreshold, ditherToBfloat16 } from "../../../src/core/devices/dither.ts";
 import { roundToBfloat16 } from "../../../src/core/devices/floatFormats.ts";
 import { f32Unit } from "../../support/expectClose.ts";
 import { normals, uniforms } from "../../support/randomTensors.ts";
@@ -68,7 +70,7 @@ export interface Spans {
   high: Float64Array;
 }
 
-/** @param narrow Whether W̃ is rounded to bf16 as an operand. */
+/** @param narrow Whether W̃ becomes bf16. */
 export function spans(form: WeightForm, values: Record<WeightTensor, Float64Array>, narrow: boolean): Spans {
   const { out, in: columns } = form;
   const [low, high] = [new Float64Array(out * columns), new Float64Array(out * columns)];
@@ -76,8 +78,11 @@ export function spans(form: WeightForm, values: Record<WeightTensor, Float64Arra
     const [exact, error] = entryOf(form, values, at);
     const [lowest, highest] = [-1, 1].map((sign) => {
       const value = exact + sign * error;
-      const levelled = form.kind === "maskedLowRank" && form.groupSize ? nearestLevel(form, form.groupSize, values, at, value, sign) : value;
-      return narrow ? roundToBfloat16(levelled) : levelled;
+      if (form.kind === "maskedLowRank" && form.groupSize) {
+        const level = nearestLevel(form, form.groupSize, values, at, value, sign);
+        return narrow ? roundToBfloat16(level) : level;
+      }
+      return narrow ? ditherToBfloat16(value, ditherThreshold(Math.floor(at / columns), at % columns)) : value;
     });
     low[at] = lowest;
     high[at] = highest;

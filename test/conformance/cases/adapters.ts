@@ -6,8 +6,10 @@ import assert from "node:assert/strict";
 import { type DType, sizeOf, type Tensor } from "../../../src/core/devices/device.ts";
 import { f32Unit } from "../../support/expectClose.ts";
 import { normals } from "../../support/randomTensors.ts";
-import { type ConformanceCase, expectSameBits, opCase, type TensorSpec, type TestedDevice, type Tolerance } from "../harness.ts";
+import { type ConformanceCase, expectSameBits, opCase, type TensorSpec, type Tolerance } from "../harness.ts";
 import { adaptedOf, spans, tensorsOf, titleOf, type WeightForm, type WeightTensor } from "./adaptedWeights.ts";
+import { deviceCase } from "./deviceCase.ts";
+import { ditheredProducts, ditheredWeights } from "./dither.ts";
 import { ofTerms } from "./tolerances.ts";
 
 const floats: readonly DType[] = ["f32", "bf16"];
@@ -166,30 +168,6 @@ const notFinite = commonMixes.flatMap((dtypes) =>
   ]),
 );
 
-/** Runs a body on fresh tensors of a device, and looks after them. */
-function deviceCase(title: string, body: (device: TestedDevice, make: (spec: TensorSpec) => Tensor) => Promise<Float32Array>): ConformanceCase {
-  return {
-    title,
-    async run(device, record) {
-      const tensors: Tensor[] = [];
-      const live = device.ledger.liveBytes;
-      try {
-        const result = await body(device, ({ shape, dtype, data }) => {
-          const tensor = device.allocate(shape, dtype, "workspace");
-          tensors.push(tensor);
-          device.write(tensor, (data ?? new Float32Array(sizeOf(shape)).fill(Number.NaN)) as Float32Array);
-          return tensor;
-        });
-        record(new Uint8Array(result.buffer, result.byteOffset, result.byteLength));
-        for (const tensor of tensors) assert.notEqual(device.checkGuards?.(tensor), false, "guard bytes were overwritten");
-      } finally {
-        for (const tensor of tensors) device.free(tensor);
-      }
-      assert.equal(device.ledger.liveBytes, live);
-    },
-  };
-}
-
 /** An adapter that adds nothing leaves the bits of the frozen weight's product: a run's step 0 is its base. */
 function untouchedCase(M: number, form: WeightForm, dtypes: DTypes, transposeB: boolean): ConformanceCase {
   return deviceCase(
@@ -220,7 +198,7 @@ const untouched = [1, 2, 7, 33, 300].flatMap((M) =>
   ),
 );
 
-export const adaptedMatmulCases: ConformanceCase[] = [...small, ...large, ...notFinite, ...untouched];
+export const adaptedMatmulCases: ConformanceCase[] = [...ditheredProducts, ...small, ...large, ...notFinite, ...untouched];
 
 // adaptedGradients
 
@@ -295,7 +273,7 @@ type FormTensor = "out" | WeightTensor;
 function formCase(form: WeightForm, out: DType, weight: DType, inPlace: boolean, edit?: Edit<FormTensor>, note = ""): ConformanceCase {
   const tensors: Record<FormTensor, TensorSpec> = { out: { shape: [form.out, form.in], dtype: out }, ...tensorsOf(form, weight) };
   const tolerance: Tolerance<FormTensor> = ({ before }) => {
-    const { low, high } = spans(form, before, false);
+    const { low, high } = spans(form, before, out === "bf16");
     return (i) => high[i] - low[i];
   };
   return opCase({
@@ -305,20 +283,6 @@ function formCase(form: WeightForm, out: DType, weight: DType, inPlace: boolean,
     outputs: inPlace ? { weight: tolerance } : { out: tolerance },
   });
 }
-
-/** W = 1 and what is added is a little more than half the distance of 1 to its bf16 neighbour: rounded once that is the neighbour, rounded before the sum 1. */
-const roundedOnce = deviceCase("rounds once, after the sum in f32", async (device, make) => {
-  const weight = make({ shape: [2, 1], dtype: "bf16", data: Float32Array.of(1, 0) });
-  const left = make({ shape: [2, 1], dtype: "f32", data: Float32Array.of(2 ** -8 + 2 ** -18, 1) });
-  const right = make({ shape: [1, 1], dtype: "f32", data: Float32Array.of(1) });
-  const [narrow, wide] = [make({ shape: [2, 1], dtype: "bf16" }), make({ shape: [2, 1], dtype: "f32" })];
-  for (const out of [narrow, wide]) {
-    device.formAdapted(out, { kind: "maskedLowRank", weight, left, right, rank: 1, scale: 1, base: true, quantization: null });
-  }
-  assert.deepEqual([...((await device.read(narrow)) as Float32Array)], [1 + 2 ** -7, 0]);
-  assert.deepEqual([...((await device.read(wide)) as Float32Array)], [1 + 2 ** -8 + 2 ** -18, 0]);
-  return (await device.read(narrow)) as Float32Array;
-});
 
 /** Levels are the integers −3 … 12: ties go to the even sum with the zero point, what lies outside goes to the ends, and a zero stays. */
 const levels = deviceCase("brings entries to the nearest level, ties to even", async (device, make) => {
@@ -348,6 +312,7 @@ const forms: WeightForm[] = [
   grouped(304, 517, 16),
 ];
 export const formAdaptedCases: ConformanceCase[] = [
+  ...ditheredWeights,
   ...forms.flatMap((form) =>
     floats.flatMap((weight) => [...floats.map((out) => formCase(form, out, weight, false)), formCase(form, weight, weight, true)]),
   ),
@@ -355,6 +320,5 @@ export const formAdaptedCases: ConformanceCase[] = [
     const form = lowRank(18, 40, 16);
     return formCase(form, dtype, dtype, false, (data) => hidden(form)(data as Record<MatmulTensor, Float32Array>), "what masks hide is not finite");
   }),
-  roundedOnce,
   levels,
 ];

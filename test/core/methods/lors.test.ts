@@ -2,11 +2,13 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Tensor } from "../../../src/core/devices/device.ts";
+import { roundToBfloat16 } from "../../../src/core/devices/floatFormats.ts";
 import { openReferenceDevice } from "../../../src/core/devices/reference.ts";
 import { LoRS } from "../../../src/core/methods/lors.ts";
 import { principalDirections } from "../../../src/core/methods/lorsInit.ts";
 import type { AdapterMethod } from "../../../src/core/methods/method.ts";
 import { updateParameters } from "../../../src/core/optim/update.ts";
+import { expectSameBits } from "../../conformance/harness.ts";
 import { adapterConfig, attachTo, forwardOf, gradientsOf, type LinearCase, linearCase, referenceLoss, unsettle } from "../../support/adapters.ts";
 import { testDevices } from "../../support/devices.ts";
 import { relativeL2 } from "../../support/goldens.ts";
@@ -94,7 +96,7 @@ for (const { name, open } of testDevices({ reference: true }))
       c.device.close();
     });
 
-    test("small changes of a bf16 weight are merged in f32", async () => {
+    test("small changes of a bf16 weight are merged in f32, and kept in the mean by a bf16 merge, which is what products compute with", async () => {
       const c = linearCase(open(), { out: 64, width: 64, dtype: "bf16", bias: false });
       const method = attachTo(c.device, [c.linear], adapterConfig("lors", { rank: 4, alpha: 4 })) as LoRS;
       await unsettle(c.device, method, 1);
@@ -111,11 +113,27 @@ for (const { name, open } of testDevices({ reference: true }))
       const wanted = (await byHand(c, method)).map((x, i) => x - weight[i]);
       const given = (await merged(c, method)).map((x, i) => x - weight[i]);
       assert.ok(relativeL2(given, wanted) < 1e-3, `the change came out with an error of ${relativeL2(given, wanted)}`);
-      // What merging into bf16 at every step would leave of it.
+      // In bf16 the mean of the change is kept, where rounding to nearest would leave little of it.
       const narrow = c.device.allocate([64, 64], "bf16", "workspace");
       method.mergedWeight(narrow, c.linear);
-      const rounded = ((await c.device.read(narrow)) as Float32Array).map((x, i) => x - weight[i]);
-      if (c.device.name !== "reference") assert.ok(relativeL2(rounded, wanted) > 0.5); // the reference does not round what it computes
+      const stored = (await c.device.read(narrow)) as Float32Array;
+      const share = (values: Float32Array) => values.reduce((sum, x, i) => sum + (x - weight[i]) * wanted[i], 0) / size(wanted) ** 2;
+      assert.ok(stored.every((x) => x === roundToBfloat16(x)));
+      assert.ok(Math.abs(share(stored) - 1) < 0.2, `${share(stored)} of the change is there`);
+      assert.ok(share(Float32Array.from(wanted, (x, i) => roundToBfloat16(weight[i] + x))) < 0.5);
+      // A forward and backward in bf16 computes with just these numbers.
+      const kept = c.device.allocate([64, 64], "bf16", "workspace");
+      c.device.copy(kept, narrow);
+      const x = c.device.allocate([c.tokens, 64], "bf16", "activations");
+      c.device.copy(x, c.x);
+      const outputs = Array.from({ length: 4 }, () => c.device.allocate([c.tokens, 64], "f32", "activations"));
+      method.linearForward(outputs[0], c.linear, x, false, null);
+      c.device.matmul(outputs[1], x, kept, { transposeB: true });
+      method.linearBackward(outputs[2], c.linear, x, x, false, null);
+      c.device.matmul(outputs[3], x, kept, {});
+      const [forward, mergedForward, backward, mergedBackward] = await Promise.all(outputs.map((tensor) => c.device.read(tensor)));
+      expectSameBits("forward", forward, mergedForward);
+      expectSameBits("backward", backward, mergedBackward);
       c.device.close();
     });
 

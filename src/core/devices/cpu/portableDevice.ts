@@ -199,7 +199,7 @@ class PortableDevice extends PortableMemory implements Device {
     const { transposeB = false, accumulate } = options;
     const narrow = a.dtype === "bf16" || adapted.weight.dtype === "bf16";
     const sink = into(this.data(out), N, accumulate);
-    adapters.adaptedMatmul([M, N, K], this.data(a), this.#strips(adapted), transposeB, narrow, this.gemm, this.scratch, sink);
+    adapters.adaptedMatmul([M, N, K], this.data(a), this.#strips(adapted, narrow), transposeB, narrow, this.gemm, this.scratch, sink);
   }
 
   adaptedGradients(dFirst: Tensor, dSecond: Tensor, dOut: Tensor, x: Tensor, adapted: AdaptedWeight): void {
@@ -214,12 +214,13 @@ class PortableDevice extends PortableMemory implements Device {
 
   formAdapted(out: Tensor, adapted: AdaptedWeight): void {
     const { out: rows, in: columns } = adapterShapes.checkFormAdapted(out, adapted);
-    adapters.formAdapted(this.data(out), rows, columns, this.#strips(adapted), this.scratch);
+    adapters.formAdapted(this.data(out), rows, columns, this.#strips(adapted, out.dtype === "bf16"), this.scratch);
   }
 
-  #strips(adapted: AdaptedWeight): adapters.StripSource {
-    if (adapted.kind === "maskedLowRank") return adapters.lowRankStrips(this.#lowRank(adapted));
-    return adapters.groupScaledStrips(this.#groupScaled(adapted));
+  #strips(adapted: AdaptedWeight, narrow: boolean): adapters.StripSource {
+    const lowRank = adapted.kind === "maskedLowRank";
+    const strips = lowRank ? adapters.lowRankStrips(this.#lowRank(adapted)) : adapters.groupScaledStrips(this.#groupScaled(adapted));
+    return narrow ? adapters.narrowStrips(strips, lowRank && adapted.quantization !== null) : strips;
   }
 
   #lowRank({ weight, left, right, rank, scale, base, quantization }: AdaptedWeight & MaskedLowRank): adapters.LowRankData {

@@ -6,7 +6,7 @@ import type { Tensor, Tensor1D, Tensor2D } from "@tensorflow/tfjs-core";
 import { roundToEven } from "../floatFormats.ts";
 import type { Engine, Tf } from "./engine.ts";
 import { indices, product, rowsOf } from "./products.ts";
-import { roundToBfloat16 } from "./rounding.ts";
+import { ditherToBfloat16, roundToBfloat16 } from "./rounding.ts";
 import { byRows, joined, tileElements } from "./strips.ts";
 
 /** An adapted weight of device.ts with its tensors as the engine's. */
@@ -32,7 +32,7 @@ export interface GroupScaledValues {
 
 export type AdaptedValues = MaskedLowRankValues | GroupScaledValues;
 
-/** W̃ (out, in), in f32 or rounded to bf16; made by rows. */
+/** W̃ (out, in) in f32, or as bf16: levels to nearest, all else dithered; made by rows. */
 export function formed(engine: Engine, adapted: AdaptedValues, narrow: boolean): Tensor2D {
   const { tf } = engine;
   const { weight, scale, base } = adapted;
@@ -43,7 +43,8 @@ export function formed(engine: Engine, adapted: AdaptedValues, narrow: boolean):
     const level = adapted.kind === "maskedLowRank" && adapted.quantization;
     const result = level ? nearestLevels(engine, sum as Tensor2D, level, first) : sum;
     const kept = adapted.kind === "maskedLowRank" ? masked(tf, rows, result) : result;
-    return [narrow ? roundToBfloat16(engine, kept) : kept];
+    if (!narrow) return [kept];
+    return [level ? roundToBfloat16(engine, kept) : ditherToBfloat16(tf, kept as Tensor2D, first)];
   })[0] as Tensor2D;
 }
 

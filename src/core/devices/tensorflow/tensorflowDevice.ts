@@ -340,7 +340,7 @@ class TensorflowDevice extends TensorflowMemory implements Device {
 
   formAdapted(out: Tensor, adapted: AdaptedWeight): void {
     adapterShapes.checkFormAdapted(out, adapted);
-    this.run(() => [[out, formed(this.engine, this.#values(adapted), false)]]);
+    this.run(() => [[out, formed(this.engine, this.#values(adapted), out.dtype === "bf16")]]);
   }
 
   fitQuantization(quantization: GroupQuantization, weight: Tensor): void {

@@ -4,7 +4,7 @@
  *
  * The low-rank product runs in the same tile kernels as any product, into a block of some fifty k by one panel that stays in the first-level cache;
  * W's own panel is packed beside it, and a mask selects between them: a zero weight stays zero whatever stands in the factors, infinity included.
- * Each element is summed over the ranks in order, whatever strip or panel it is formed in.
+ * Each element is summed over the ranks in order, whatever strip or panel it is formed in. What becomes bf16 is dithered by its place in W.
  */
 
 /** Ranks multiplied at a time. */
@@ -157,8 +157,46 @@ inline void quantizePanel(float* values, const float* weight, const AdaptedArgum
   }
 }
 
-/** Writes a panel of f32 values as the words of `packing`. */
-inline void packFormed(float* packed, const float* values, Packing packing, size_t count, size_t width) {
+/** The random factors of rows and columns of W: the upper half of a product of two is the threshold of dither.ts, integer for integer. */
+struct DitherFactors {
+  int32_t along[2 * sliceWords], members[tileColumns];
+};
+
+/** factors[i] = that of row or column first + i, whole vectors of them. */
+inline void ditherFactors(int32_t* factors, bool rows, size_t first, size_t count) {
+  VectorU lane;
+  for (size_t i = 0; i < lanes; i++) lane[i] = uint32_t(i);
+  for (size_t i = 0; i < count; i += lanes) {
+    const VectorU index = lane + uint32_t(first + i), factor = mixBits(index ^ (rows ? 0x9e3779b9u : 0x7f4a7c15u)) | 1u;
+    *reinterpret_cast<UnalignedI*>(factors + i) = (VectorI)factor;
+  }
+}
+
+/** Dithered to bf16, in the upper half of each lane; the lower half is not cleared. */
+inline VectorU ditherBits(VectorF x, VectorI members, int32_t along) {
+  const VectorU bits = (VectorU)x, dithered = bits + ((VectorU)members * uint32_t(along) >> 16), quiet = bits | 0x00400000u;
+  return (VectorU)(x == x ? (VectorI)dithered : (VectorI)quiet);
+}
+
+/** Writes a panel of f32 values as dithered bf16 in the words of `packing`. */
+inline void packDithered(float* packed, const float* values, Packing packing, size_t count, size_t width, const int32_t* along, const int32_t* members) {
+  const size_t step = packing == Packing::pairs ? 2 : 1;
+  for (size_t i = 0; i < count; i += step, packed += panelColumns) {
+    for (size_t v = 0; v < width; v += lanes) {
+      const VectorI member = loadInt(members + v);
+      const VectorU first = ditherBits(load(values + i * panelColumns + v), member, along[i]);
+      if (packing == Packing::rounded) {
+        store(packed + v, (VectorF)(first & 0xffff0000u));
+        continue;
+      }
+      const VectorU second = i + 1 < count ? ditherBits(load(values + (i + 1) * panelColumns + v), member, along[i + 1]) : VectorU{};
+      store(packed + v, (VectorF)((first >> 16) | (second & 0xffff0000u)));
+    }
+  }
+}
+
+/** Writes a panel of levels as the words of `packing`, rounded to nearest where that is bf16. */
+inline void packLevels(float* packed, const float* values, Packing packing, size_t count, size_t width) {
   const size_t step = packing == Packing::pairs ? 2 : 1;
   for (size_t i = 0; i < count; i += step, packed += panelColumns) {
     for (size_t v = 0; v < width; v += lanes) {
@@ -210,7 +248,12 @@ inline void formStrip(float* packed, const AdaptedArguments& w, const FormPlace&
   float* members = scratch;
   float* along = scratch + memberWords;
   float weight[formRows * panelColumns], values[formRows * panelColumns];
+  DitherFactors dither;
   const bool fused = w.left && w.rank <= rankChunk, aside = packing != Packing::plain || w.steps;
+  if (packing != Packing::plain && !w.steps) {
+    ditherFactors(dither.along, strip.kMajor, strip.k, strip.count);
+    ditherFactors(dither.members, !strip.kMajor, strip.member, strip.width);
+  }
   if (fused) {
     packMemberFactor(members, w, strip, 0, w.rank);
     packAlongFactor(along, w, strip.kMajor, strip.k, strip.count, 0, w.rank);
@@ -231,8 +274,12 @@ inline void formStrip(float* packed, const AdaptedArguments& w, const FormPlace&
         else formGroupScales(values, w, at);
         combine(to, from, values, at.count, at.width);
       }
-      if (w.steps) quantizePanel(values, weight, w, at);
-      if (aside) packFormed(words, values, packing, at.count, at.width);
+      if (w.steps) {
+        quantizePanel(values, weight, w, at);
+        packLevels(words, values, packing, at.count, at.width);
+      } else if (aside) {
+        packDithered(words, values, packing, at.count, at.width, dither.along + i, dither.members + j);
+      }
     }
   }
 }
@@ -244,7 +291,7 @@ inline void prefetchFactors(const AdaptedArguments& w, const FormPlace& strip, s
   prefetchPanel(factorOf(w, strip.kMajor), strip.k, strip.count, 0, w.rank, part, parts);
 }
 
-/** rows (count ≤ formRows, in) = rows [first, first + count) of W̃ in f32, rounded to bf16 if asked. `scratch` has factorWords. */
+/** rows (count ≤ formRows, in) = rows [first, first + count) of W̃ in f32, brought to bf16 if asked. `scratch` has factorWords. */
 inline void formRowsOf(float* rows, const AdaptedArguments& w, size_t first, size_t count, bool round, float* scratch) {
   float panel[formRows * panelColumns];
   for (size_t column = 0; column < w.in; column += panelColumns) {
@@ -263,7 +310,7 @@ inline void formAdapted(Context& context, Array out, const AdaptedArguments& w) 
     const size_t row = tile / across * formTileRows, column = tile % across * tileColumns;
     const FormPlace at{true, column, smaller(tileColumns, w.in - column), row, smaller(formTileRows, w.out - row)};
     float* strip = context.threadScratch(thread);
-    formStrip(strip, w, at, Packing::plain, strip + tileColumns * sliceWords);
+    formStrip(strip, w, at, out.dtype == DType::bf16 ? Packing::rounded : Packing::plain, strip + tileColumns * sliceWords);
     for (size_t j = 0; j < at.width; j += panelColumns) {
       for (size_t i = 0; i < at.count; i++) put(out, (row + i) * w.in + column + j, smaller(panelColumns, at.width - j), strip + j * sliceWords + i * panelColumns);
     }

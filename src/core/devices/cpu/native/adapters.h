@@ -47,14 +47,7 @@ inline void countZeros(Context& context, uint32_t* counts, Array x, size_t count
 }
 
 /** Whether an element is kept depends on the seed and its index alone. */
-inline uint32_t dropoutBits(uint32_t seed, uint32_t index) {
-  uint32_t h = seed ^ index;
-  h ^= h >> 16;
-  h *= 0x21f0aaadu;
-  h ^= h >> 15;
-  h *= 0x735a2d97u;
-  return h ^ (h >> 15);
-}
+inline uint32_t dropoutBits(uint32_t seed, uint32_t index) { return mixBits(seed ^ index); }
 
 inline void dropout(Context& context, Array out, Array x, size_t count, const DropoutArguments& d) {
   parallelRange(context, count, 16384, [&](size_t begin, size_t end, int) {

@@ -141,6 +141,16 @@ inline VectorF exponential(VectorF x) {
   return timesPowerOfTwo(p, n);
 }
 
+/** Well mixed bits of one number, or of a vector of them: what dropoutHash.ts makes of seed ^ index. */
+template <class U>
+inline U mixBits(U h) {
+  h ^= h >> 16;
+  h *= 0x21f0aaadu;
+  h ^= h >> 15;
+  h *= 0x735a2d97u;
+  return h ^ (h >> 15);
+}
+
 // Transposition
 
 #if SIMD_BYTES == 64

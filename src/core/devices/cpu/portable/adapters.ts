@@ -3,6 +3,7 @@
  * panel, or stored when it is asked for.
  * The rule to keep: a mask selects. What a zero weight hides, infinite or NaN, becomes 0; it is not multiplied by 0.
  */
+import { columnFactor, rowFactor, toDitheredBfloat16 } from "../../dither.ts";
 import { roundToEven, toBfloat16 } from "../../floatFormats.ts";
 import { bfloat16Values, type FloatData, forEachPiece, type Scratch, store } from "./formats.ts";
 import { type GemmWorkspace, multiplyPanels, type Operand, type PanelSource, panelDepth, panelsOf, type TileSink, tileColumns } from "./gemm.ts";
@@ -101,30 +102,39 @@ export function groupScaledStrips({ weight, alpha, beta, scale, base, groupRows,
   };
 }
 
-/** W̃'s rows as rows of a panel (the product sums over its columns), or W̃'s columns as rows of a panel. */
-function stripPanels(strips: StripSource, rowsOfWeight: boolean, narrow: boolean, strip: Float64Array): PanelSource {
-  const form = (i: number, j: number, count: number) => {
+/** The same strips as bf16: levels to nearest, all else dithered by its place. */
+export function narrowStrips(strips: StripSource, levels: boolean): StripSource {
+  return (strip, i, j, count) => {
     strips(strip, i, j, count);
-    if (narrow) for (let c = 0; c < count; c++) strip[c] = bfloat16Values[toBfloat16(strip[c])];
+    if (levels) {
+      for (let c = 0; c < count; c++) strip[c] = bfloat16Values[toBfloat16(strip[c])];
+      return;
+    }
+    const row = rowFactor(i);
+    for (let c = 0; c < count; c++) strip[c] = bfloat16Values[toDitheredBfloat16(strip[c], Math.imul(row, columnFactor(j + c)) >>> 16)];
   };
+}
+
+/** W̃'s rows as rows of a panel (the product sums over its columns), or W̃'s columns as rows of a panel. */
+function stripPanels(strips: StripSource, rowsOfWeight: boolean, strip: Float64Array): PanelSource {
   return (panel, row, rows, k, depth) => {
     if (rows % 4 !== 0) panel.fill(0, (rows - (rows % 4)) * depth, (rows - (rows % 4) + 4) * depth);
     if (rowsOfWeight) {
       for (let i = 0; i < rows; i++) {
-        form(row + i, k, depth);
+        strips(strip, row + i, k, depth);
         const to = (i - (i % 4)) * depth + (i % 4);
         for (let j = 0; j < depth; j++) panel[to + 4 * j] = strip[j];
       }
     } else {
       for (let j = 0; j < depth; j++) {
-        form(k + j, row, rows);
+        strips(strip, k + j, row, rows);
         for (let i = 0; i < rows; i++) panel[(i - (i % 4)) * depth + 4 * j + (i % 4)] = strip[i];
       }
     }
   };
 }
 
-/** a (M, K) · W̃ᵀ, W̃ (N, K), with `transposeB`, else a · W̃, W̃ (K, N). */
+/** a (M, K) · W̃ᵀ, W̃ (N, K), with `transposeB`, else a · W̃, W̃ (K, N). `narrow`: a becomes bf16, as the strips are already. */
 export function adaptedMatmul(
   [M, N, K]: readonly [number, number, number],
   a: FloatData,
@@ -137,7 +147,7 @@ export function adaptedMatmul(
 ): void {
   if (strip.length < panelDepth) throw new Error(`a strip of ${panelDepth} does not fit into scratch`);
   const left: Operand = { data: a, offset: 0, rowStride: K, columnStride: 1 };
-  multiplyPanels(M, N, K, panelsOf(left, narrow), stripPanels(strips, transposeB, narrow, strip), workspace, sink);
+  multiplyPanels(M, N, K, panelsOf(left, narrow), stripPanels(strips, transposeB, strip), workspace, sink);
 }
 
 /** out (rows, columns) = W̃; out may be the weight. */

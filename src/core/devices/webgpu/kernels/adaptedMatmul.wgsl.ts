@@ -15,7 +15,7 @@ export function adaptedMatmul(
 ): void {
   const source = adaptedSource(adapted);
   const bf16 = a.dtype === "bf16" || adapted.weight.dtype === "bf16";
-  const value = (read: string) => (bf16 ? `rounded(${read})` : read);
+  const entry = bf16 ? "adapted_bf16" : "adapted";
   programs.run({
     name: `adaptedMatmul ${source.form} ${transposeB ? "T" : "N"}${accumulate ? " +=" : ""}`,
     tensors: { out, a, ...source.tensors },
@@ -23,8 +23,8 @@ export function adaptedMatmul(
     wgsl: () =>
       tiledProduct({
         declarations: source.wgsl,
-        a: value("a((p.first + row) * p.K + k)"),
-        b: value(transposeB ? "adapted(column, k)" : "adapted(k, column)"),
+        a: bf16 ? "rounded(a((p.first + row) * p.K + k))" : "a((p.first + row) * p.K + k)",
+        b: transposeB ? `${entry}(column, k)` : `${entry}(k, column)`,
         aAlongK: true,
         bAlongK: transposeB,
         accumulate,

@@ -1,8 +1,20 @@
 /** Adapted weights: W̃ is an expression of its place, taken where an op brings its operand into workgroup memory. Shared by ops; none by itself. */
 import type { AdaptedWeight, Tensor } from "../../device.ts";
 import type { Param } from "../program.ts";
+import { hashSource } from "./dropout.wgsl.ts";
 
-/** What a kernel needs to say `adapted(i, j)`: entry (i, j) of W̃, unrounded. */
+/** dither.ts's dither, integer for integer. */
+const ditherSource = `${hashSource}
+fn adapted_bf16(i: u32, j: u32) -> f32 {
+  let bits = bitcast<u32>(adapted(i, j));
+  if ((bits & 0x7fffffffu) > 0x7f800000u) { return bitcast<f32>(bits | 0x00400000u); }
+  let threshold = ((mixed(0x9e3779b9u, i) | 1u) * (mixed(0x7f4a7c15u, j) | 1u)) >> 16u;
+  return bitcast<f32>((bits + threshold) & 0xffff0000u);
+}`;
+/** Levels are rounded to nearest. */
+const levelSource = "fn adapted_bf16(i: u32, j: u32) -> f32 { return rounded(adapted(i, j)); }";
+
+/** What a kernel needs to say `adapted(i, j)`: entry (i, j) of W̃ in f32, or `adapted_bf16(i, j)`: the same as bf16. */
 export interface AdaptedSource {
   /** The form, part of the kernel's name. */
   form: string;
@@ -24,7 +36,8 @@ export function adaptedSource(adapted: AdaptedWeight): AdaptedSource {
       wgsl: `fn adapted(i: u32, j: u32) -> f32 {
   let w = weight(i * p.wide + j);
   return ${sum("w * p.s * beta(i) * alpha(i / p.groupRows * p.wide + j)")};
-}`,
+}
+${ditherSource}`,
     };
   }
   const { left, right, rank, quantization } = adapted;
@@ -43,6 +56,7 @@ export function adaptedSource(adapted: AdaptedWeight): AdaptedSource {
   for (var k = 0u; k < p.rank; k++) { product += left(i * p.r + k) * right(k * p.wide + j); }
   let value = ${sum("p.s * product")};
   ${level}
-}`,
+}
+${quantization ? levelSource : ditherSource}`,
   };
 }
