@@ -30,10 +30,14 @@ export const runChecks: Checks = {
       { kind: "type", question: "New tokens at most", text: String(ask.tokens) },
       { kind: "pick", label: "Greedy" },
     );
-    const documents = vscode.workspace.textDocuments.filter(({ uri }) => uri.scheme === "sparse-tuner").map((document) => document.getText());
-    for (const text of [texts.before, texts.after]) {
+    for (const [column, text] of [
+      ["Before", texts.before],
+      ["After", texts.after],
+    ]) {
       assert.ok(text.startsWith(ask.prompt) && text.length > ask.prompt.length + 10, text);
-      assert.ok(documents.includes(text), `${text} is in no document of ${JSON.stringify(documents)}`);
+      // The editor fetches a document's text when it hears of the change.
+      const holds = (document: vscode.TextDocument) => path.basename(document.uri.path).startsWith(column) && document.getText() === text;
+      await until(`the document ${column}: ${text}`, () => vscode.workspace.textDocuments.some(holds));
     }
     // Who drives the window asks the command line for the same, when this run is gone.
     const report = process.env.SPARSE_TUNER_TEST_REPORT ?? "";
@@ -89,9 +93,9 @@ export const runChecks: Checks = {
     for (const name of ["renameRun", "deleteRun"]) {
       await vscode.commands.executeCommand("notifications.clearAll");
       const before = (await shownFailures()).split("(run/live)").length;
-      // Nothing is asked: a question would never be answered here, and the command not end.
-      await vscode.commands.executeCommand(`sparseTuner.${name}`, { runFolder: live });
-      assert.equal((await shownFailures()).split("(run/live)").length, before + 1, name);
+      // Not waited for: with a question, which nobody answers here, it would not end.
+      void vscode.commands.executeCommand(`sparseTuner.${name}`, { runFolder: live });
+      await until(`${name} to be refused`, async () => (await shownFailures()).split("(run/live)").length === before + 1);
       assert.ok(existsSync(path.join(live, "run.yaml")), name);
     }
     await picture("host-live-not-deleted");
