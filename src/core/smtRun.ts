@@ -212,16 +212,11 @@ async function warmUp(context: WarmupContext, method: GradientScoring | Activati
     zeroGradients(model.device, method.parameters);
     let lossSum = 0;
     for (const batch of batches) lossSum += await runBatch(model, method, batch, backward ? 1 / unmasked : null);
-    if (!Number.isFinite(lossSum))
-      throw new UserError(
-        "method/score-not-finite",
-        `The loss of warm-up step ${step} is ${lossSum}: blocks cannot be ranked by it.`,
-        "Try train.precision f32, or look at the data of the warm-up with preview.",
-        { badInput: false },
-      );
+    if (!Number.isFinite(lossSum)) throw notFinite(`The loss of warm-up step ${step} is ${lossSum}`);
     if (method.parameters.length > 0) {
       const gradNorm = await gradientNorm(model.device, method.parameters);
-      if (Number.isFinite(gradNorm)) updateParameters(model.device, method.parameters, gradNorm, train.learningRate, step, train);
+      if (!Number.isFinite(gradNorm)) throw notFinite(`The gradient's norm of warm-up step ${step} is ${gradNorm}`);
+      updateParameters(model.device, method.parameters, gradNorm, train.learningRate, step, train);
       method.afterUpdate();
     }
     const tokens = batches.reduce((sum, batch) => sum + batch.tokens, 0);
@@ -229,6 +224,15 @@ async function warmUp(context: WarmupContext, method: GradientScoring | Activati
     await context.onStep({ step, of: smt.warmup.steps, loss: lossSum / unmasked, tokensPerSecond }, (only) => method.grids(only));
   }
   return true;
+}
+
+function notFinite(what: string): UserError {
+  return new UserError(
+    "method/score-not-finite",
+    `${what}: blocks cannot be ranked by it.`,
+    "Try train.precision f32, or look at the data of the warm-up with preview.",
+    { badInput: false },
+  );
 }
 
 /** The selection a ranking of these scores gives, as it is written to selection.json. */

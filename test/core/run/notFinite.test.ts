@@ -171,4 +171,16 @@ describe("a NaN or an infinity", () => {
     }
     await close(run);
   });
+
+  test("in the gradient of a warm-up that trains ends it at that step, before an update is left out", async (t) => {
+    const { run, state } = await open(temporaryFolder(t), { method: smt });
+    run.smt = { ...(run.smt as NonNullable<Run["smt"]>), warmup: { steps: 3, update: true } };
+    state.poison = "infinite gradient";
+    await assert.rejects(
+      chooseBlocks(run, () => {}, control),
+      (error: Error & { code: string }) =>
+        error.code === "method/score-not-finite" && /^The gradient's norm of warm-up step 1 is (Infinity|NaN)/.test(error.message),
+    );
+    await close(run);
+  });
 });
