@@ -97,6 +97,13 @@ test("paths count from the run file's folder; words and templates are no paths",
   assert.equal(inline.data.template, "{{ messages[0].content }}");
 });
 
+test("a list that may also be a word is told what is wrong with it", () => {
+  const targets = (list: string) => problemsOf(`${minimal}method: { name: smt, targets: ${list} }`);
+  assert.deepEqual(targets("[]"), ["3:31 method.targets must not be an empty list"]);
+  assert.deepEqual(targets("[q_proj, q_proj]"), ["3:31 method.targets must not name anything twice"]);
+  assert.deepEqual(targets("3"), ["3:31 method.targets must be auto or a list, not 3"]);
+});
+
 test("all errors come at once, in the order of the file, each with its place and a guess", () => {
   const text = [
     "model: 3",

@@ -78,7 +78,7 @@ async function blockValues(
   parts: readonly BlockPart[],
 ): Promise<{ [Part in BlockPart]?: MatrixValues }> {
   const shape = blocks.shapeOf(place);
-  if (!shape) throw notTrained(blocks.selection, place);
+  if (!shape) throw noSuchBlock(blocks.selection, place);
   const { rows, columns } = shape;
   const found: { [Part in BlockPart]?: MatrixValues } = {};
   for (const part of parts) {
@@ -88,7 +88,21 @@ async function blockValues(
   return found;
 }
 
-function notTrained({ blocks }: Selection, { name, row, column }: BlockPlace): UserError {
+/** Why a block has no values here: the matrix is none of the run's, it has no block there, or that block is not trained. */
+function noSuchBlock({ blocks, matrices }: Selection, { name, row, column }: BlockPlace): UserError {
+  const grid = matrices.find((matrix) => matrix.name === name);
+  if (matrices.length > 0 && !grid)
+    return new UserError(
+      "inspect/no-block",
+      `${name} is none of the matrices that the run chose blocks from.`,
+      `Their names are like ${matrices[0].name}.`,
+    );
+  if (grid && (row >= grid.rows || column >= grid.columns))
+    return new UserError(
+      "inspect/no-block",
+      `${name} has ${grid.rows} × ${grid.columns} blocks: there is none at ${row},${column}.`,
+      `Rows go up to ${grid.rows - 1}, columns to ${grid.columns - 1}.`,
+    );
   const known = blocks.slice(0, 3).map(blockKey);
   return new UserError("inspect/no-block", `The run does not train block ${name}:${row},${column}.`, `Its best blocks are ${known.join(" ")}.`);
 }

@@ -114,9 +114,14 @@ test("a target with something in it, a file for a folder, and an unknown block a
   refused(["init", path.join(storyFolder, "config.json"), "--to", "full-delta"], /is not empty/, /new or an empty folder/);
   refused(
     ["inspect", run, "--block", "model.layers.0.mlp.gate_proj:999,0"],
-    /does not train block model\.layers\.0\.mlp\.gate_proj:999,0/,
-    /best blocks are model\./,
+    /^sparse-tuner: model\.layers\.0\.mlp\.gate_proj has 24 × 8 blocks: there is none at 999,0\.$/,
+    /^Rows go up to 23, columns to 7\.$/,
   );
+  refused(["inspect", run, "--block", "lm_head:0,0"], /lm_head is none of the matrices that the run chose blocks from/, /like model\.layers\.0\./);
+  const { blocks } = JSON.parse(readFileSync(path.join(folder, run, "selection.json"), "utf8"));
+  const taken = new Set(blocks.map(({ name, row, column }: { name: string; row: number; column: number }) => `${name}:${row},${column}`));
+  const others = Array.from({ length: 24 }, (_, row) => `model.layers.0.mlp.gate_proj:${row},0`).filter((block) => !taken.has(block));
+  refused(["inspect", run, "--block", others[0]], new RegExp(`does not train block ${others[0]}`), /best blocks are model\./);
   refused(["inspect", storyFolder], /is no run folder/, /\.sparse-tuner\/runs/);
   refused(["apply", storyFolder, "full-delta"], /has no smt\.safetensors/, /Give/);
 });

@@ -89,7 +89,16 @@ describe("budgets and rankings", () => {
       },
     );
   });
-  test("more blocks than there are is refused", () => assert.throws(() => blocksInBudget(config, all, 16, { blocks: 100000 }), /hold 1536/));
+  test("more blocks than there are is refused, with the most that the key given may be", () => {
+    const refused = (budget: object, action: RegExp) =>
+      assert.throws(
+        () => blocksInBudget(config, all, 16, budget),
+        (error: Error & { action: string }) => /hold 1536/.test(error.message) && action.test(error.action),
+      );
+    refused({ blocks: 100000 }, /^Set blocks to at most 1536,/);
+    refused({ trainableParameters: 1e9 }, /^Set trainableParameters to at most 393216,/);
+    refused({ ratio: 1 }, /^Set ratio to at most 0\.\d+,/);
+  });
   test("ties break by matrix, row, column", () => {
     const chosen = selectBlocks([grid("a", [2, 2], [1, 1, 1, 1]), grid("b", [2, 2], [1, 2, 1, 1])], 1, 4, "global");
     assert.deepEqual(

@@ -76,9 +76,16 @@ export function blocksInBudget(config: ModelConfig, targets: readonly Projection
     throw new UserError(
       "method/too-many-blocks",
       `The budget asks for ${wanted} blocks of ${blockSize} × ${blockSize}, but the targets hold ${Math.floor(available)}.`,
-      `Set ratio to at most ${((available * entries) / total).toPrecision(4)}, or add targets.`,
+      `Set ${mostOf(budget, available, entries, total)}, or add targets.`,
     );
   return wanted;
+}
+
+/** The key that was given, with the most it may be. */
+function mostOf({ blocks, trainableParameters }: Budget, available: number, entries: number, total: number): string {
+  if (blocks) return `blocks to at most ${Math.floor(available)}`;
+  if (trainableParameters) return `trainableParameters to at most ${Math.floor(available * entries)}`;
+  return `ratio to at most ${((available * entries) / total).toPrecision(4)}`;
 }
 
 /** A ratio that buys one block, rounded up to four digits so that typing it works. */
