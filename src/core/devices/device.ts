@@ -81,7 +81,7 @@ export type ColumnTable = Int32Array;
 export type BlockMean = "value" | "absolute" | "squareScaled";
 
 /**
- * A weight W (out, in) as a method changes it: W̃, formed inside an op a panel at a time and never stored. M = (W ≠ 0), always of the frozen W.
+ * A weight W (out, in) as a method changes it: W̃, formed inside an op a panel or a strip at a time and never stored. M = (W ≠ 0), always of the frozen W.
  * With `base: false` W̃ is only what is added to W. Values are formed in f32. Where they become bf16, as an operand beside or in the place of a bf16 one or
  * in a bf16 `out`, they are dithered by their place in W (dither.ts): rounded to nearest, small changes would vanish. Levels are rounded to nearest.
  */

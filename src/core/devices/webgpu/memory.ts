@@ -22,9 +22,8 @@ import { Scales, scaleElements } from "./scales.ts";
 export const webgpuWorkspaceBytes = 64 << 20;
 /** The small: parameters of dispatches, and integer tables; of a selection of thousands of blocks a few hundred kilobytes. More tables are counted as they come. */
 const smallBytes = 4 << 20;
-const roomElements = (webgpuWorkspaceBytes - smallBytes) / 4;
-/** What ops may take of it; the rest holds scales of operands. */
-export const workspaceElements = roomElements - scaleElements;
+/** What ops may take of it in f32; the rest holds scales of operands. */
+export const workspaceElements = (webgpuWorkspaceBytes - smallBytes) / 4 - scaleElements;
 
 export interface TensorData extends GpuData {
   /** Of an i32 tensor: what it holds. */
@@ -43,7 +42,7 @@ export class WebgpuMemory {
   readonly #buffers: Buffers;
   readonly #tensors: HostTensors<TensorData>;
   /** Integer tables as callers pass them, by identity: a selection's tables are the same objects in every step. */
-  readonly #tables = new WeakMap<Int32Array, { tensor: Table; content: Int32Array }>();
+  readonly #tables = new WeakMap<Int32Array, { tensor: Inner; content: Int32Array }>();
   readonly #forgotten = new FinalizationRegistry<GpuData>((storage) => this.#releaseTable(storage));
   #closed = false;
   #tableBytes = parameterBytes;
@@ -60,18 +59,15 @@ export class WebgpuMemory {
     });
     this.programs = new Programs(gpu.device, this.commands, (tensor) => this.data(tensor));
     this.ledger.add("workspace", smallBytes);
-    this.workspace = this.allocate([roomElements], "f32", "workspace");
-    const scales = new Scales(
-      this.programs,
-      this.commands,
-      (tensor) => this.data(tensor),
-      this.rows(this.workspace, workspaceElements, scaleElements),
-    );
+    this.workspace = this.allocate([workspaceElements], "f32", "workspace");
+    // A buffer of its own, which kernels may bind beside the workspace in bf16.
+    const scaleRoom = this.allocate([scaleElements], "f32", "workspace");
+    const scales = new Scales(this.programs, this.commands, (tensor) => this.data(tensor), scaleRoom);
     this.kernels = new MatmulKernels(gpu.units, scales, this.commands);
   }
 
   protected data(tensor: Tensor): TensorData {
-    if (tensor instanceof Table) return tensor.data;
+    if (tensor instanceof Inner) return tensor.data;
     return this.#tensors.data(tensor);
   }
 
@@ -84,6 +80,11 @@ export class WebgpuMemory {
   protected room(...shape: number[]): Tensor {
     const flat = this.rows(this.workspace, 0, sizeOf(shape));
     return shape.length === 1 ? flat : this.#tensors.shaped(flat, shape);
+  }
+
+  /** The workspace as a matrix of either dtype: rows · columns of at most {@link workspaceElements}, twice that in bf16. */
+  protected strip(dtype: "f32" | "bf16", rows: number, columns: number): Tensor {
+    return dtype === "f32" ? this.room(rows, columns) : new Inner({ ...this.data(this.workspace), size: rows * columns }, dtype, [rows, columns]);
   }
 
   /** An integer table on the card, for as long as the caller keeps the table; one whose contents changed is sent again. */
@@ -108,8 +109,8 @@ export class WebgpuMemory {
     for (const { data } of tables) this.#releaseTable(data);
   }
 
-  #newTable(content: Int32Array): Table {
-    const tensor = new Table({ ...this.#buffers.create(content.length, "i32"), ints: content });
+  #newTable(content: Int32Array): Inner {
+    const tensor = new Inner({ ...this.#buffers.create(content.length, "i32"), ints: content }, "i32");
     this.#countTables(4 * content.length);
     this.commands.upload(tensor.data, 0, content as Int32Array<ArrayBuffer>);
     return tensor;
@@ -232,15 +233,16 @@ export class WebgpuMemory {
   }
 }
 
-/** Integers that a kernel reads, beside the tensors that callers know. */
-class Table implements Tensor {
+/** What a kernel reads or writes beside the tensors that callers know: an integer table, or the workspace in another dtype. */
+class Inner implements Tensor {
   readonly shape: readonly number[];
-  readonly dtype = "i32";
+  readonly dtype: DType;
   readonly memoryClass = "workspace";
   readonly data: TensorData;
 
-  constructor(data: TensorData) {
-    this.shape = [data.size];
+  constructor(data: TensorData, dtype: DType, shape: readonly number[] = [data.size]) {
+    this.shape = shape;
+    this.dtype = dtype;
     this.data = data;
   }
 }

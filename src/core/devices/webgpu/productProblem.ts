@@ -16,7 +16,7 @@ export async function productProblem(device: Device, dtype: DType, forms: "all" 
       if (!(await rightProduct(device, dtype, product))) return "a product of integers came out wrong";
     return null;
   } catch (error) {
-    return (error as Error).message;
+    return (error as Error).message.split("\n")[0]; // a compiler's, followed by all it was given
   }
 }
 

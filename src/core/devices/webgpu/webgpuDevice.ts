@@ -1,5 +1,6 @@
 /**
- * The WebGPU device: the ops of device.ts as compute kernels, one file an op (or an op and its backward) under kernels/. Here is what every op checks, which form of a kernel it takes,
+ * The WebGPU device: the ops of device.ts as compute kernels, one file an op (or an op and its backward) under kernels/; those of
+ * methods that are products are made of matmul's. Here is what every op checks, which form of a kernel it takes,
  * and how it is cut where a result passes through the workspace. Storage is f32 or packed bf16, arithmetic f32.
  * The rules to keep: ids are checked on the host before they index; a bf16 result is written by whole words, else through the workspace.
  */
@@ -26,13 +27,10 @@ import { UnsupportedError } from "../unsupported.ts";
 import { type GpuOptions, openGpu } from "./gpu.ts";
 import { factorOnHost } from "./hostFactor.ts";
 import { adamwStep } from "./kernels/adamwStep.wgsl.ts";
-import { addGroupGradients, addLowRankGradients, gradientRows } from "./kernels/adaptedGradients.wgsl.ts";
-import { adaptedMatmul } from "./kernels/adaptedMatmul.wgsl.ts";
+import { addGroupGradients, addLowRankGradients } from "./kernels/adaptedGradients.wgsl.ts";
 import * as attention from "./kernels/attention.wgsl.ts";
 import { addBias, biasBackward } from "./kernels/bias.wgsl.ts";
-import { blockGradient } from "./kernels/blockGradients.wgsl.ts";
 import { blockMeans } from "./kernels/blockMeans.wgsl.ts";
-import { blockScores } from "./kernels/blockScores.wgsl.ts";
 import { columnDots } from "./kernels/columnDots.wgsl.ts";
 import { columnSumSquares } from "./kernels/columnSumSquares.wgsl.ts";
 import { copy } from "./kernels/copy.wgsl.ts";
@@ -74,6 +72,10 @@ export async function openWebgpuDevice(options: GpuOptions = {}): Promise<Device
 
 export class WebgpuDevice extends WebgpuMemory implements Device {
   readonly name = "webgpu";
+  /** Elements in f32 that methods' products take of the workspace at a time: all, unless a kernel can bind no more than a part of it. */
+  protected get stripElements(): number {
+    return this.programs.elementsTogether(this.workspace);
+  }
 
   get description(): string {
     return `webgpu: ${this.title} (${this.kernels.description})`;
@@ -336,15 +338,34 @@ fn result(row: u32, sum: f32) -> f32 { return sum; }`;
       scatterBlock(this.programs, this.rows(weight, rowStart, rowCount), values, width, { rowCount, columnStart, columnCount, offset });
   }
 
+  /** A product for each block. */
   blockGradients(dBlocks: Tensor, dOut: Tensor, slices: Tensor, blocks: BlockTable): void {
     const { N, blocks: checked } = blockShapes.checkBlockGradients(dBlocks, dOut, slices, blocks);
-    const [O, S] = [shapes.columnsOf(dOut), shapes.columnsOf(slices)];
-    for (const block of checked) blockGradient(this.programs, dBlocks, dOut, slices, N, O, S, block);
+    const stride = shapes.columnsOf(slices);
+    for (const { rowStart, rowCount, columnCount, offset, sliceStart } of checked) {
+      const part = { N: columnCount, K: N, first: rowStart, rows: rowCount, from: { first: sliceStart, stride } };
+      const own = this.elements(dBlocks, offset, rowCount * columnCount);
+      matmul(this.programs, this.kernels, own, dOut, slices, { transposeA: true, accumulate: true }, part);
+    }
   }
 
+  /** So many whole blocks of the gradient at a time as the workspace holds. */
   blockScores(scores: Tensor, dOut: Tensor, x: Tensor, blockSize: number, signed: boolean): void {
     const { N, out, in: C } = blockShapes.checkBlockScores(scores, dOut, x, blockSize);
-    blockScores(this.programs, scores, dOut, x, blockSize, signed, N, out, C);
+    const wholeBlocks = (room: number, most: number) => Math.min(most, room - (room % blockSize) || blockSize);
+    const across = wholeBlocks(Math.floor(this.stripElements / Math.min(blockSize, out)), C);
+    const down = wholeBlocks(Math.floor(this.stripElements / across), out);
+    if (across * down > this.stripElements) throw new UnsupportedError("blockScores", `blocks of ${blockSize}`);
+    for (let first = 0; first < out; first += down)
+      for (let column = 0; column < C; column += across) {
+        const [rows, columns] = [Math.min(down, out - first), Math.min(across, C - column)];
+        const tile = this.room(rows, columns);
+        const part = { N: columns, K: N, first, rows, from: { first: column, stride: C } };
+        matmul(this.programs, this.kernels, tile, dOut, x, { transposeA: true }, part);
+        const width = shapes.columnsOf(scores);
+        const to = { first: (first / blockSize) * width + column / blockSize, across: width, accumulate: true };
+        blockMeans(this.programs, scores, tile, blockSize, signed ? "value" : "absolute", null, rows, columns, to);
+      }
   }
 
   blockMeans(scores: Tensor, x: Tensor, blockSize: number, mean: BlockMean, columnScale: Tensor | null): void {
@@ -359,22 +380,36 @@ fn result(row: u32, sum: f32) -> f32 { return sum; }`;
 
   // Adapted weights (LoRS, SQFT, SPP)
 
+  /** W̃ is formed in the workspace, as many of the result's columns at a time as fit, so that every kernel of products serves here. */
   adaptedMatmul(out: Tensor, a: Tensor, adapted: AdaptedWeight, options: { transposeB?: boolean; accumulate?: boolean } = {}): void {
     const { M, N, K } = adapterShapes.checkAdaptedMatmul(out, a, adapted, options);
-    this.#product(out, M, N, options.accumulate, (part, first, rows, accumulate) =>
-      adaptedMatmul(this.programs, part, a, adapted, { ...options, accumulate }, { N, K, first, rows }),
-    );
+    const { transposeB = false, accumulate = false } = options;
+    const direct = out.dtype === "f32" || this.#ownsWords(out, N);
+    const product = direct ? out : this.allocate([M, N], "f32", "workspace");
+    const bf16 = a.dtype === "bf16" || adapted.weight.dtype === "bf16";
+    const room = Math.floor(((bf16 ? 2 : 1) * this.stripElements) / K);
+    const most = room < N ? Math.max(2, room - (room % 8)) : N; // words are of two columns, and at a multiple of 8 eight are read at once
+    for (let first = 0; first < N; first += most) {
+      const columns = Math.min(most, N - first);
+      const strip = this.strip(bf16 ? "bf16" : "f32", transposeB ? columns : K, transposeB ? K : columns);
+      formAdapted(this.programs, strip, adapted, transposeB ? { row: first } : { column: first });
+      const part = { N: columns, K, first: 0, rows: M, to: { first, stride: N } };
+      matmul(this.programs, this.kernels, product, a, strip, { transposeB, accumulate: direct && accumulate }, part);
+    }
+    if (direct) return;
+    copy(this.programs, out, product, accumulate);
+    this.free(product);
   }
 
   adaptedGradients(dFirst: Tensor, dSecond: Tensor, dOut: Tensor, x: Tensor, adapted: AdaptedWeight): void {
     const { out, in: wide } = adapterShapes.checkAdaptedGradients(dFirst, dSecond, dOut, x, adapted);
     const groupRows = adapted.kind === "groupScaled" ? out / shapes.rowsOf(adapted.alpha) : out;
-    const most = Math.min(groupRows, Math.floor(workspaceElements / wide));
+    const most = Math.min(groupRows, Math.floor(this.stripElements / wide));
     for (let group = 0; group < out / groupRows; group++)
       for (let first = group * groupRows; first < (group + 1) * groupRows; first += most) {
         const rows = Math.min(most, (group + 1) * groupRows - first);
         const tile = this.room(rows, wide);
-        gradientRows(this.programs, tile, dOut, x, first, rows);
+        matmul(this.programs, this.kernels, tile, dOut, x, { transposeA: true }, { N: wide, K: shapes.rowsOf(x), first, rows });
         if (adapted.kind === "maskedLowRank") addLowRankGradients(this.programs, { dLeft: dFirst, dRight: dSecond, tile }, adapted, first, rows);
         else
           addGroupGradients(

@@ -1,5 +1,6 @@
 /**
- * Products of bf16 operands in scaled f16, on a software card that has f16: conformance, the same bits in every tile, scales that follow the tensors.
+ * Products of bf16 operands in scaled f16, on a software card that has f16: conformance of matmul and of the methods' own, the same bits in every tile,
+ * scales that follow the tensors.
  */
 import assert from "node:assert/strict";
 import { rmSync } from "node:fs";
@@ -10,7 +11,7 @@ import { type TileShape, tileShapes } from "../../../../src/core/devices/webgpu/
 import { openWebgpuDevice, WebgpuDevice } from "../../../../src/core/devices/webgpu/webgpuDevice.ts";
 import { emulatedFragments } from "../../../support/emulatedFragments.ts";
 import { prepareLlvmpipe } from "../../../support/llvmpipe.ts";
-import { chosenCases, failuresOf, productBits, writtenTensor } from "./products.ts";
+import { chosenCases, failuresOf, methodCases, productBits, smallStrip, writtenTensor } from "./products.ts";
 
 const { folder, skip } = prepare();
 after(() => folder && rmSync(folder, { recursive: true }));
@@ -30,6 +31,19 @@ test("conformance of matmul with bf16 operands in f16", { skip }, async () => {
   assert.ok(cases.length > 10, `${cases.length} cases`);
   assert.deepEqual(await failuresOf(device, cases), []);
   device.close();
+});
+
+test("the methods' own products in f16, in strips of a small workspace", { skip }, async () => {
+  class SmallStrips extends WebgpuDevice {
+    protected override get stripElements() {
+      return smallStrip;
+    }
+  }
+  const gpu = await openGpu();
+  const cases = methodCases(3);
+  assert.equal(cases.length, 12);
+  assert.deepEqual(await failuresOf(new SmallStrips(gpu), cases), []);
+  gpu.close();
 });
 
 test("every tile gives the same bits in f16", { skip }, async () => {

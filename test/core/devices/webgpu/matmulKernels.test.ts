@@ -21,7 +21,7 @@ import { TileTuner } from "../../../../src/core/devices/webgpu/tileTuner.ts";
 import { WebgpuDevice } from "../../../../src/core/devices/webgpu/webgpuDevice.ts";
 import { emulatedFragments } from "../../../support/emulatedFragments.ts";
 import { prepareGraphicsCard } from "../../../support/graphicsCard.ts";
-import { chosenCases, failuresOf, productBits } from "./products.ts";
+import { chosenCases, failuresOf, methodCases, productBits } from "./products.ts";
 
 const { gpu, skip } = await openCard();
 
@@ -190,6 +190,7 @@ test("what surrounds the matrix units is right: conformance with emulated ones",
   const device = new WebgpuDevice({ ...card, units: { ...card.units, matrix } });
   const cases = chosenCases(37);
   assert.ok(cases.length > 7, `${cases.length} cases`);
+  cases.push(...methodCases(1));
   assert.deepEqual(await failuresOf(device, cases), []);
 });
 

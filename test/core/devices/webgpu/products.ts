@@ -1,5 +1,6 @@
 /** Operands and products that tests of the WebGPU device's matmul kernels share. */
 import { type Device, type DType, sizeOf, type Tensor } from "../../../../src/core/devices/device.ts";
+import { allCases } from "../../../conformance/cases/all.ts";
 import { matmulCases } from "../../../conformance/cases/matmul.ts";
 import type { ConformanceCase } from "../../../conformance/harness.ts";
 import { normals } from "../../../support/randomTensors.ts";
@@ -36,6 +37,18 @@ export function chosenCases(stride: number): ConformanceCase[] {
   const small = matmulCases.filter(({ title, elements = 0 }) => / ← .*bf16/.test(title) && elements <= largestCase);
   const special = ({ title }: ConformanceCase) => /f32 ← bf16 ← bf16 (scales|with NaN|mixed)/.test(title);
   return [...small.filter(special), ...small.filter((_, i) => i % stride === stride - 1)];
+}
+
+/** Elements of a workspace in which {@link methodCases} need several strips. */
+export const smallStrip = 1200;
+
+/** Cases of the methods' own products with bf16 operands, so many an op: a matrix of 64 by 96, which no strip but the device's own holds. */
+export function methodCases(each: number): ConformanceCase[] {
+  return (["adaptedMatmul", "adaptedGradients", "blockGradients", "blockScores"] as const).flatMap((op) => {
+    const fitting = allCases[op].filter(({ title, elements = 0 }) => /\(64, 96\)/.test(title) && /bf16/.test(title) && elements <= 15_000);
+    const stride = Math.floor(fitting.length / each);
+    return Array.from({ length: each }, (_, i) => fitting[(i + 1) * stride - 1]);
+  });
 }
 
 /** What fails, by title. */

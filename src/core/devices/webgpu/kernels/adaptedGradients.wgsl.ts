@@ -4,28 +4,6 @@ import type { Programs } from "../program.ts";
 import { addColumnSums, rowSums } from "./reduce.wgsl.ts";
 import { tiledProduct, tileGroups } from "./tiledProduct.wgsl.ts";
 
-/** Rows [first, first + rows) of G = dOutᵀ·x into `tile` (rows, in) f32. */
-export function gradientRows(programs: Programs, tile: Tensor, dOut: Tensor, x: Tensor, first: number, rows: number): void {
-  const [N, outs] = dOut.shape;
-  const wide = x.shape[1];
-  const bf16 = dOut.dtype === "bf16" || x.dtype === "bf16";
-  const value = (tensor: Tensor, read: string) => (bf16 && tensor.dtype === "f32" ? `rounded(${read})` : read);
-  programs.run({
-    name: "gradientRows",
-    tensors: { out: tile, dOut, x },
-    params: { M: rows, N: wide, K: N, outs, first },
-    wgsl: () =>
-      tiledProduct({
-        a: value(dOut, "dOut(k * p.outs + p.first + row)"),
-        b: value(x, "x(k * p.N + column)"),
-        aAlongK: false,
-        bAlongK: false,
-        accumulate: false,
-      }),
-    groups: tileGroups(rows, wide),
-  });
-}
-
 /** With `tile` = rows of G: dLeft (out, r) and dRight (r, in) add the parts of those rows, the mask taken on the way. */
 export function addLowRankGradients(
   programs: Programs,

@@ -4,7 +4,7 @@ import type { Programs } from "../program.ts";
 
 const meanOf: Record<BlockMean, string> = { value: "v", absolute: "abs(v)", squareScaled: "v * v * columnScale(column)" };
 
-/** scores = the mean of each block; a workgroup a block. */
+/** scores (from `first` on, `across` a row) = the mean of each block, or add it; a workgroup a block. */
 export function blockMeans(
   programs: Programs,
   scores: Tensor,
@@ -14,11 +14,12 @@ export function blockMeans(
   columnScale: Tensor | null,
   rows: number,
   columns: number,
+  { first = 0, across = Math.ceil(columns / l), accumulate = false } = {},
 ): void {
   programs.run({
-    name: `blockMeans ${mean}`,
+    name: `blockMeans ${mean}${accumulate ? " +=" : ""}`,
     tensors: columnScale ? { scores, x, columnScale } : { scores, x },
-    params: { rows, columns, l, across: Math.ceil(columns / l) },
+    params: { rows, columns, l, first, across },
     wgsl: () => `var<workgroup> partial: array<f32, 64>;
 @compute @workgroup_size(64) fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row0 = group.y * p.l;
@@ -33,7 +34,10 @@ export function blockMeans(
   }
   partial[lane] = sum;
   for (var step = 32u; step > 0u; step >>= 1u) { workgroupBarrier(); if (lane < step) { partial[lane] += partial[lane + step]; } }
-  if (lane == 0u) { set_scores(group.y * p.across + group.x, partial[0] / f32(height * width)); }
+  if (lane == 0u) {
+    let at = p.first + group.y * p.across + group.x;
+    set_scores(at, partial[0] / f32(height * width)${accumulate ? " + scores(at)" : ""});
+  }
 }`,
     groups: [Math.ceil(columns / l), Math.ceil(rows / l), 1],
   });

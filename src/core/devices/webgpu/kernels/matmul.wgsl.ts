@@ -8,7 +8,21 @@ import { matrixProduct } from "./matrixProduct.wgsl.ts";
 import { unscaling } from "./scale.wgsl.ts";
 import { tiledProduct, tileGroups } from "./tiledProduct.wgsl.ts";
 
-/** Rows [first, first + rows) of a·b into `out` (rows, N): f32, or bf16 with even N from an even place. */
+/** Which part of a·b is computed, and where it goes. */
+export interface Part {
+  /** Columns of it. */
+  N: number;
+  K: number;
+  /** Its rows are [first, first + rows) of the product's. */
+  first: number;
+  rows: number;
+  /** Where its columns begin in b, which is not transposed then, and columns of b: 0 and N unless said. */
+  from?: { first: number; stride: number };
+  /** Where they begin in each row of `out`, and columns of `out`: 0 and N unless said. */
+  to?: { first: number; stride: number };
+}
+
+/** A part of a·b into `out`: f32, or bf16 where N and `to` are even and its first element begins a word. */
 export function matmul(
   programs: Programs,
   kernels: MatmulKernels,
@@ -16,7 +30,7 @@ export function matmul(
   a: Tensor,
   b: Tensor,
   { transposeA = false, transposeB = false, accumulate = false }: MatmulOptions,
-  { N, K, first, rows }: { N: number; K: number; first: number; rows: number },
+  { N, K, first, rows, from = { first: 0, stride: N }, to = { first: 0, stride: N } }: Part,
 ): void {
   if (rows === 0 || N === 0) return;
   const bf16 = a.dtype === "bf16" || b.dtype === "bf16";
@@ -24,15 +38,17 @@ export function matmul(
   const form = `${transposeA ? "T" : "N"}${transposeB ? "T" : "N"}${accumulate ? " +=" : ""}`;
   const scaled = kernel.kind === "f32" ? null : kernels.scales.of(a, b);
   const tensors = { out, a, b, ...(scaled ? { scales: kernels.scales.tensor } : {}) };
-  const params = { M: rows, N, K, first, stride: a.shape.at(-1) ?? 1, ...(scaled ? { scale_a: scaled[0], scale_b: scaled[1] } : {}) };
+  const windows = { b_first: from.first, b_stride: from.stride, out_first: to.first, out_stride: to.stride };
+  const params = { M: rows, N, K, first, stride: a.shape.at(-1) ?? 1, ...windows, ...(scaled ? { scale_a: scaled[0], scale_b: scaled[1] } : {}) };
   const places = {
     a: transposeA ? "k * p.stride + p.first + row" : "(p.first + row) * p.K + k",
-    b: transposeB ? "column * p.K + k" : "k * p.N + column",
+    b: transposeB ? "column * p.K + k" : "k * p.b_stride + p.b_first + column",
+    out: "row * p.out_stride + p.out_first + column",
   };
   const words = out.dtype === "bf16";
   if (kernel.kind === "matrix") {
     const wide = programs.wide(
-      { a: { tensor: a, places: [params.stride, transposeA ? first : 0] }, b: { tensor: b, places: [transposeB ? K : N] } },
+      { a: { tensor: a, places: [params.stride, transposeA ? first : 0] }, b: { tensor: b, places: transposeB ? [K] : [from.stride, from.first] } },
       [out, kernels.scales.tensor],
     );
     const { shape, timed } = kernels.tuner.choose(`matrix ${form} ${wide}`, kernel.shapes, { rows, N, K });
@@ -79,6 +95,7 @@ export function matmul(
         declarations: half ? unscaling : "",
         accumulate,
         words,
+        place: places.out,
         a: value("a", a),
         b: value("b", b),
         aAlongK: !transposeA,

@@ -95,14 +95,14 @@ export interface MatrixProduct {
   unit: MatrixUnit;
   fragments: Fragments;
   shape: MatrixShape;
-  /** Which element of a is (row, k), and of b (k, column). */
-  places: { a: string; b: string };
+  /** Which element of a is (row, k), of b (k, column), and of out (row, column). */
+  places: { a: string; b: string; out: string };
   /** Operands whose elements can be read 8 at once, as {@link Programs.run} declares them. */
   wide: readonly string[];
   aAlongK: boolean;
   bAlongK: boolean;
   accumulate: boolean;
-  /** out is bf16, N even, and its first element begins a word. */
+  /** out is bf16, and two neighbouring columns from an even one on are a word. */
   words: boolean;
 }
 
@@ -215,7 +215,7 @@ ${store(o)}
 }
 
 /** All invocations write what all subgroups have left in `results`. */
-function store({ unit: { M, N }, unit, shape, accumulate, words }: MatrixProduct): string {
+function store({ unit: { M, N }, unit, shape, places, accumulate, words }: MatrixProduct): string {
   const { invocations } = needs(unit, shape);
   const across = shape.columns / shape.own.columns;
   const value = (at: string, index: string) => `unscaled(results[${index}])${accumulate ? ` + out(${at})` : ""}`;
@@ -231,7 +231,7 @@ function store({ unit: { M, N }, unit, shape, accumulate, words }: MatrixProduct
     let row = row0 + subgroup / ${across}u * ${shape.own.rows}u + index % ${M * N}u / ${N}u;
     let column = column0 + subgroup % ${across}u * ${shape.own.columns}u + index % ${N}u;
     if (row < p.M && column < p.N) {
-      let at = row * p.N + column;
+      let at = ${places.out};
       ${write}
     }
   }

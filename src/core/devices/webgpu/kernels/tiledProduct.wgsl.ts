@@ -29,7 +29,7 @@ export interface TiledProduct {
   aAlongK: boolean;
   bAlongK: boolean;
   accumulate: boolean;
-  /** out is bf16, N even, and its first element begins a word. */
+  /** out is bf16, and two neighbouring columns from an even one on are a word. */
   words?: boolean;
   /** Functions that `a` and `b` call. */
   declarations?: string;
@@ -99,10 +99,11 @@ const storeElements = ({ half, accumulate, place = "row * p.N + column" }: Tiled
   }
 }`;
 
-const storeWords = ({ half, accumulate }: TiledProduct) => `fn store(row: u32, first: u32, sums: vec4f) {
+const storeWords = ({ half, accumulate, place = "row * p.N + column" }: TiledProduct) => `fn store(row: u32, first: u32, sums: vec4f) {
   if (row >= p.M) { return; }
   for (var j = 0u; j < min(4u, max(p.N, first) - first); j += 2u) {
-    let at = row * p.N + first + j;
+    let column = first + j;
+    let at = ${place};
     let low = bf16_bits(${half ? "unscaled(sums[j])" : "sums[j]"}${accumulate ? " + out(at)" : ""});
     let high = bf16_bits(${half ? "unscaled(sums[j + 1u])" : "sums[j + 1u]"}${accumulate ? " + out(at + 1u)" : ""});
     set_word_out((p.at_out + at) >> 1u, low | (high << 16u));
