@@ -135,7 +135,12 @@ function commandLine(run: Run): Command {
       null,
     )
     .option("--base <MODEL>", adapterBase, word, null)
-    .option("--sequence-length <N>", "tokens a row is cut at (default: the run's, or a model's positions up to 2048)", wholeNumber(2), null)
+    .option(
+      "--sequence-length <N>",
+      "tokens a row is cut at (default: the run's, or a model's positions up to 2048); give a run and its base the same to compare them",
+      wholeNumber(2),
+      null,
+    )
     .option("--rows <N>", "usable rows read at most (default: all)", wholeNumber(1), null)
     .addOption(new Option("--task <NAMES>", taskHelp).argParser(word).default(null).conflicts("sequenceLength"))
     .addOption(

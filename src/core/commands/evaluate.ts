@@ -71,7 +71,7 @@ export async function evaluate(options: CommandOptions["evaluate"]): Promise<num
   const { json, ...asked } = options;
   const { loss, perplexity, tokens, rows, sequenceLength } = await evaluateOn(asked, { onNotes: printNotes });
   const text = `loss ${formatLoss(loss)}, perplexity ${perplexity.toFixed(3)}, over ${tokens} tokens of ${rows} ${rows === 1 ? "row" : "rows"} at a sequence length of ${sequenceLength}`;
-  process.stdout.write(json ? `${JSON.stringify({ loss, perplexity, tokens })}\n` : `${text}\n`);
+  process.stdout.write(json ? `${JSON.stringify({ loss, perplexity, tokens, rows, sequenceLength })}\n` : `${text}\n`);
   return 0;
 }
 

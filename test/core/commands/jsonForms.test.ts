@@ -98,7 +98,13 @@ test("plan gives the peak by class, beside full fine-tuning's, and needs no weig
 test("evaluate agrees with the run's own evaluations, of the base before it and of the run after it", () => {
   const evaluations = ofKind("evaluation");
   const [ofRun] = jsonLines<Record<string, number>>(here("evaluate", run, ...asTheRun, "--json"));
-  assert.deepEqual(ofRun, { loss: evaluations[2].loss, perplexity: Math.exp(evaluations[2].loss), tokens: evaluations[2].tokens });
+  assert.deepEqual(ofRun, {
+    loss: evaluations[2].loss,
+    perplexity: Math.exp(evaluations[2].loss),
+    tokens: evaluations[2].tokens,
+    rows: 10,
+    sequenceLength: 128,
+  });
   const [ofBase] = jsonLines<Record<string, number>>(here("evaluate", storyFolder, ...asTheRun, "--sequence-length", "128", "--json"));
   assert.deepEqual([ofBase.loss, ofBase.tokens], [evaluations[0].loss, evaluations[0].tokens]);
   const [ofMerged] = jsonLines<Record<string, number>>(here("evaluate", "merged", ...asTheRun, "--sequence-length", "128", "--json"));
