@@ -63,6 +63,7 @@ export function headlines(): Record<string, string> {
     "tensors/no-window": vscode.l10n.t("That many values cannot be shown at once; ask for fewer."),
     "tensors/unsupported-dtype": vscode.l10n.t("Values of this type are not shown; look at another tensor."),
     // Methods and devices.
+    "method/cannot-reselect": vscode.l10n.t("This score would choose the same blocks every time; leave reselectEvery away, or take another score."),
     "method/dropout-with-quantize": vscode.l10n.t("Dropout and 4-bit quantization exclude each other; set one of them aside."),
     "method/gradient-not-finite": vscode.l10n.t("The first gradient holds infinite or undefined numbers; look at the training data."),
     "method/groups": vscode.l10n.t("The number of groups does not divide a matrix; choose another."),
@@ -71,6 +72,9 @@ export function headlines(): Record<string, string> {
     "method/rank-too-large": vscode.l10n.t("The rank is larger than a matrix; lower it."),
     "method/score-not-finite": vscode.l10n.t(
       "Blocks cannot be ranked: the numbers of the warm-up are infinite or undefined. Try train.precision f32, or look at the data.",
+    ),
+    "method/selection-contradicted": vscode.l10n.t(
+      "The run file contradicts its selection file; set the key that is named to auto, or give another selection.",
     ),
     "method/selection-mismatch": vscode.l10n.t("The selection does not fit this model or block size."),
     "method/too-many-blocks": vscode.l10n.t("The budget asks for more blocks than the targets hold; lower it."),
@@ -86,6 +90,7 @@ export function headlines(): Record<string, string> {
     "device/out-of-memory": vscode.l10n.t("The device is out of memory; lower the batch size, or use another device."),
     "device/unknown": vscode.l10n.t("A variable of the environment names no device; correct it or take it away."),
     "device/unknown-isa": vscode.l10n.t("A variable of the environment names no instruction set; correct it or take it away."),
+    "device/unusable": vscode.l10n.t("The device was tried and does not work; update its driver, or use device: cpu."),
     // Runs and the processes that do the work.
     internal: vscode.l10n.t("Something unexpected happened; this is a bug of the program."),
     "run/bad-events": vscode.l10n.t("The run's record was changed or damaged; restore it, or start a new run."),
@@ -99,6 +104,8 @@ export function headlines(): Record<string, string> {
     "run/elsewhere": vscode.l10n.t("The run is in use on another machine; stop it there."),
     "run/ended": vscode.l10n.t("The run has ended meanwhile; look at its results, or resume it."),
     "run/finished": vscode.l10n.t("The run is finished; start a new one."),
+    "run/live": vscode.l10n.t("A process works on the run; stop it first."),
+    "run/lock-busy": vscode.l10n.t("Other processes are taking the run's lock; try again in a moment."),
     "run/locked": vscode.l10n.t("Another process works on this folder; stop it first."),
     "run/memory-too-small": vscode.l10n.t("The run needs more memory than there is; lower the batch size, or train less."),
     "run/no-checkpoint": vscode.l10n.t("There is no whole checkpoint of that step; choose one that is kept."),
@@ -107,6 +114,7 @@ export function headlines(): Record<string, string> {
     "run/not-finite": vscode.l10n.t("Training diverged: the numbers are infinite or undefined. Lower the learning rate."),
     "run/not-live": vscode.l10n.t("No process works on the run; resume it."),
     "run/nothing-trained": vscode.l10n.t("There is no checkpoint yet; wait for the first one."),
+    "run/output-is-a-file": vscode.l10n.t("A file stands where run folders shall be made; set output to a folder."),
     "run/responding": vscode.l10n.t("The run's process still answers; stop it, so that it saves first."),
     "node/not-found": vscode.l10n.t("No Node that can run the core was found; install the runtime."),
     "node/not-usable": vscode.l10n.t("The Node of the setting cannot run the core; correct the setting."),
@@ -122,7 +130,6 @@ export function headlines(): Record<string, string> {
     "service/crashed": vscode.l10n.t("The helper process ended unexpectedly; try again, it is started anew."),
     "service/ended": vscode.l10n.t("The helper process was ended; reload the window."),
     "service/failed": vscode.l10n.t("The helper process met an error; look into the log."),
-    "service/no-values": vscode.l10n.t("The values did not come whole; ask again."),
     "service/too-large": vscode.l10n.t("There is more to show than can be shown at once; look at less of it."),
     "trust/restricted": vscode.l10n.t("The workspace is not trusted: no run is started or attached to."),
     // What is done with a run: adapters, exports, evaluation, text.
@@ -156,6 +163,7 @@ export function headlines(): Record<string, string> {
     "generate/too-long": vscode.l10n.t("Prompt and answer are longer than the model can read; shorten one of them."),
     "inspect/no-block": vscode.l10n.t("The run has no such block, or too many values were asked for."),
     "inspect/no-selection": vscode.l10n.t("The run has chosen no blocks."),
+    "inspect/no-window": vscode.l10n.t("More of a block was asked for than there is, or than can be shown at once."),
     "task/missing-file": vscode.l10n.t("The file of the test set was not found."),
     "task/no-candidates": vscode.l10n.t("This test set offers no answers to choose from; score it by generation."),
     "task/no-usable-row": vscode.l10n.t("The file has no row of this test set."),

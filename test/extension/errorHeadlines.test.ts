@@ -39,7 +39,6 @@ const codes = new Set(
 
 /** Codes that no window shows, each with the reason. */
 const neverShown: Record<string, string> = {
-  "bench/card-only": "no window measures speed",
   "bench/no-peer": "no window measures speed",
   "bench/peer-failed": "no window measures speed",
   "bench/unknown-method": "no window measures speed",
