@@ -90,8 +90,6 @@ export async function pruneModel(
   await requireEmptyFolder(options.to);
   const pattern = parsePattern(options.pattern);
   const targets = targetsOf(options.targets);
-  if (options.method === "sparsegpt" && options.device === "tensorflow")
-    throw new UserError("prune/device", "SparseGPT does not compute on the tensorflow device.", "Use the device cpu or webgpu, or another method.");
   checkVariants(options, pattern);
   if (options.calibration === null && options.method !== "magnitude") throw noCalibration(options.method);
   const base = await openModelFolder(options.model);

@@ -239,7 +239,6 @@ test("what cannot be done is refused by name, the target folder first, and nothi
     [{ calibration: short }, "prune/too-little-text"],
     [{ sequenceLength: 1024 }, "data/sequence-too-long"],
     [{ model: path.join(folder, "nowhere") }, "model/no-folder"],
-    [{ device: "tensorflow", method: "sparsegpt" }, "prune/device"],
   ];
   for (const [change, code] of refused) {
     const told: PruningProgress[] = [];

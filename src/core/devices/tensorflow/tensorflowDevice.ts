@@ -23,7 +23,7 @@ import {
 } from "../device.ts";
 import * as pruningShapes from "../pruningShapes.ts";
 import * as shapes from "../shapes.ts";
-import { UnsupportedError } from "../unsupported.ts";
+import { factorOnHost } from "../webgpu/hostFactor.ts";
 import { type AdaptedValues, formed, gradients, quantizationLevels } from "./adapted.ts";
 import { attentionBackward, attentionForward } from "./attention.ts";
 import * as blockOps from "./blocks.ts";
@@ -34,6 +34,7 @@ import { crossEntropy } from "./loss.ts";
 import { elementBytes, type Stored, TensorflowMemory } from "./memory.ts";
 import { rmsNorm, rmsNormGradients } from "./norms.ts";
 import { indices, product, rowsOf } from "./products.ts";
+import * as pruning from "./pruning.ts";
 import { squaresOf, zerosOf } from "./reduce.ts";
 import { roundToBfloat16 } from "./rounding.ts";
 import { largestTensors, stripsBytes } from "./strips.ts";
@@ -407,19 +408,28 @@ class TensorflowDevice extends TensorflowMemory implements Device {
 
   // Pruning (SparseGPT)
 
+  /** In float64, on the processor. */
   async inverseCholesky(h: Tensor, diagonal: Tensor, damping: number, wide: Tensor | null): Promise<boolean> {
     pruningShapes.checkInverseCholesky(h, diagonal, damping, wide);
-    throw new UnsupportedError("inverseCholesky", "any shape");
+    return factorOnHost(this, h, diagonal, damping);
   }
 
   mirrorLower(h: Tensor, diagonal: Tensor): void {
     pruningShapes.checkMirrorLower(h, diagonal);
-    throw new UnsupportedError("mirrorLower", "any shape");
+    this.run(() => [[h, pruning.mirrored(this.engine, this.matrix(h), this.flat(diagonal))]]);
   }
 
   sparseGptSweep(w: Tensor, losses: Tensor, errors: Tensor, upper: Tensor, diagonal: Tensor, options: SweepOptions): void {
     pruningShapes.checkSparseGptSweep(w, losses, errors, upper, diagonal, options);
-    throw new UnsupportedError("sparseGptSweep", "any shape");
+    this.run(() => {
+      const given = { w: this.matrix(w), upper: this.matrix(upper), diagonal: this.flat(diagonal) };
+      const [weights, error, loss] = pruning.swept(this.engine, given, options);
+      return [
+        [w, weights],
+        [errors, error],
+        [losses, this.#added(losses, loss, true)],
+      ];
+    });
   }
 }
 
