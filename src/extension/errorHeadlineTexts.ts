@@ -176,7 +176,6 @@ export function headlines(): Record<string, string> {
     "task/unknown": vscode.l10n.t("There is no such test set."),
     "task/wrong-rows": vscode.l10n.t("Rows of the file do not fit this test set."),
     // Pruning and comparing.
-    "prune/device": vscode.l10n.t("This way of pruning does not compute on that device; choose another device or method."),
     "prune/grouping": vscode.l10n.t("Only RIA, and only for a share of zeros, has a choice of groups."),
     "prune/hessian": vscode.l10n.t("The statistics of a layer's inputs cannot be inverted; check the model and the calibration text."),
     "prune/no-calibration": vscode.l10n.t("This way of pruning needs text to calibrate on."),
