@@ -24,12 +24,15 @@ const digests = new Map<string, string>();
 /** Cases of an op that a slow device computes, at most; it compiles a kernel for nearly each. */
 const mostCases = 80;
 
-/** All of them; for a slow device the small ones, and of many every so-manieth, unless SPARSE_TUNER_FULL=1 asks for all. */
+/** Titles of numbers that a careless kernel, or one in f16, would lose. */
+const telling = /NaN|infinit|\b1e-\d|\b100000\b/;
+
+/** All of them; for a slow device the small ones, and of many the telling ones and every so-manieth, unless SPARSE_TUNER_FULL=1 asks for all. */
 function casesFor({ largestCase }: TestedDevice, cases: readonly ConformanceCase[]): ConformanceCase[] {
   if (largestCase === undefined || process.env.SPARSE_TUNER_FULL === "1") return [...cases];
   const small = cases.filter(({ elements = 0 }) => elements <= largestCase);
   const stride = Math.ceil(small.length / mostCases);
-  return small.filter((_, i) => i % stride === 0);
+  return small.filter(({ title }, i) => i % stride === 0 || telling.test(title));
 }
 
 test("the reference computes every op", async () => {
