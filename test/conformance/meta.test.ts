@@ -42,8 +42,8 @@ test("read gives zeros of the asked length, sumSquares and countZeros a zero a t
 
 for (const { label, device } of devices) {
   test(`${label}: a random life of tensors leaves the same ledger on meta`, () => {
-    const workspace = device.ledger.bytesByClass.workspace;
-    const meta = openMetaDevice({ workspaceBytes: workspace, description: label, elementBytes: device.ledger.elementBytes });
+    const { bytesByClass, elementBytes, largestTensors } = device.ledger;
+    const meta = openMetaDevice({ workspaceBytes: bytesByClass.workspace, description: label, elementBytes, largestTensors });
     const random = new Random(5);
     const live: { real: Tensor; planned: Tensor }[] = [];
     for (let step = 0; step < 400; step++) {

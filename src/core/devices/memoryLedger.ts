@@ -17,7 +17,7 @@ export class MemoryLedger {
   /** What an element occupies on the device. */
   readonly elementBytes: ElementBytes;
   /** What its ops may hold beside their tensors, in parts of the largest one there is. */
-  readonly #largestTensors: number;
+  readonly largestTensors: number;
   /** How many tensors there are of each number of bytes. */
   readonly #sizes = new Map<number, number>();
   #largest = 0;
@@ -28,7 +28,7 @@ export class MemoryLedger {
 
   constructor(elementBytes: ElementBytes = bytesPerElement, largestTensors = 0) {
     this.elementBytes = elementBytes;
-    this.#largestTensors = largestTensors;
+    this.largestTensors = largestTensors;
   }
 
   /** Counts a tensor, and the room that ops need beside it if it is the largest. */
@@ -48,11 +48,11 @@ export class MemoryLedger {
 
   /** What would be held with a tensor of so many bytes more. */
   bytesWith(bytes: number): number {
-    return this.#live + bytes + this.#largestTensors * Math.max(0, bytes - this.#largest);
+    return this.#live + bytes + this.largestTensors * Math.max(0, bytes - this.#largest);
   }
 
   #roomFor(largest: number): void {
-    const more = this.#largestTensors * (largest - this.#largest);
+    const more = this.largestTensors * (largest - this.#largest);
     this.#largest = largest;
     if (more > 0) this.add("workspace", more);
     else if (more < 0) this.remove("workspace", -more);
