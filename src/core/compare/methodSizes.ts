@@ -36,7 +36,8 @@ export function methodSizes(model: ModelConfig, given: ReadonlyMap<string, Selec
       return { blockSize, blocks: (wholeDiagonal as DiagonalSize).blocks };
     },
     blocks(method) {
-      const { targets, blockSize } = resolveSmt(method, model);
+      // A method of a comparison has no budget of its own, which is what its blocks are counted for.
+      const { targets, blockSize } = resolveSmt({ ...method, ratio: null, trainableParameters: null, blocks: 1 }, model);
       const entries = blockSize ** 2;
       const held = targets.reduce((sum, target) => sum + model.numLayers * sizeOf(projectionShape(model, target)), 0);
       return { entries, available: held / entries };

@@ -63,6 +63,11 @@ test("diagonal: whole diagonals, at the block size that comes nearest", () => {
   }
 });
 
+test("diagonal with a block size of one's own: blocks as smt has them", () => {
+  const [point] = pointsOf(methods("{ name: smt, score: diagonal, blockSize: 16 }"), [2000], sizes).map((sized) => sized.point);
+  assert.deepEqual([point.setting, point.trainableParameters], ["8 blocks", 2048]);
+});
+
 test("spp: groups that divide every target's rows", () => {
   for (const { point, method } of pointsOf(methods("{ name: spp }"), budgets, sizes)) {
     if (method.name !== "spp" || point.budget === null) throw new Error("no groups");
