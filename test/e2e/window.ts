@@ -157,11 +157,14 @@ export class WorkbenchWindow {
     const deadline = performance.now() + patienceMs;
     while (performance.now() < deadline) {
       await this.page.keyboard.press("Control+P");
-      await this.quickInput.locator("input").first().fill(name);
-      const found = await row.click({ timeout: 5000 }).then(
-        () => true,
-        () => false,
-      );
+      // Whatever takes the focus meanwhile closes the box.
+      const typed = this.quickInput.locator("input").first().fill(name, { timeout: 5000 });
+      const found = await typed
+        .then(() => row.click({ timeout: 5000 }))
+        .then(
+          () => true,
+          () => false,
+        );
       if (found) return this.tab(name).first().waitFor();
       await this.page.keyboard.press("Escape");
     }
