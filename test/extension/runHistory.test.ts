@@ -169,3 +169,16 @@ test("from a core and from the file, in any order and twice: every event once, a
     assert.deepEqual(run.events, history(all));
   }
 });
+
+test("what a core sends while the file is read is not missed, whether the reader has still met it or not", async (t) => {
+  const all = events(60);
+  const folder = folderWith(t, text(all.slice(0, 40)));
+  const { history: run } = open(folder);
+  const loading = run.load();
+  run.take(all.slice(40, 50));
+  assert.equal(run.load(), loading, "it is read once");
+  appendFileSync(path.join(folder, "events.jsonl"), text(all.slice(40, 45)));
+  await loading;
+  run.take(all.slice(45));
+  assert.deepEqual(run.events, history(all));
+});

@@ -17,6 +17,9 @@ export class RunHistory {
   /** Where the file is read on from. */
   #position = 0;
   #events: RunEvent[] | null = null;
+  #loading: Promise<void> | null = null;
+  /** What was taken while the file is read: it may have been written behind the reader. */
+  #meanwhile: RunEvent[] = [];
 
   constructor(runFolder: string, report: Report) {
     this.#runFolder = runFolder;
@@ -38,12 +41,22 @@ export class RunHistory {
   }
 
   /** Reads all events without holding others up. */
-  async load(): Promise<void> {
-    if (this.#events) return;
+  load(): Promise<void> {
+    if (this.#events) return Promise.resolve();
+    this.#loading ??= this.#readAll().finally(() => {
+      this.#loading = null;
+    });
+    return this.#loading;
+  }
+
+  async #readAll(): Promise<void> {
+    this.#meanwhile = [];
     const all: RunEvent[] = [];
     await readEventsFrom(this.#runFolder, 0, this.#report, (events) => all.push(...events));
-    // Those that a core wrote meanwhile come from the core.
-    this.#events ??= history(all.filter(({ sequence }) => sequence <= this.#last));
+    const read = all.at(-1)?.sequence ?? 0;
+    // What the file has beyond the newest that was taken comes from the core.
+    this.#events ??= history([...all.filter(({ sequence }) => sequence <= this.#last), ...this.#meanwhile.filter(({ sequence }) => sequence > read)]);
+    this.#meanwhile = [];
   }
 
   /** Nobody looks: the file has them all. */
@@ -55,6 +68,7 @@ export class RunHistory {
   take(events: readonly RunEvent[]): RunEvent[] {
     const fresh = this.#apply(events);
     if (this.#events) extendHistory(this.#events, fresh);
+    else if (this.#loading) this.#meanwhile.push(...fresh);
     return fresh;
   }
 
