@@ -22,16 +22,19 @@ const parity = new Parity();
 const digests = new Map<string, string>();
 
 /** Cases of an op that a slow device computes, at most; it compiles a kernel for nearly each. */
-const mostCases = 80;
+const mostCases = 60;
 
 /** Titles of numbers that a careless kernel, or one in f16, would lose. */
 const telling = /NaN|infinit|\b1e-\d|\b100000\b/;
 
-/** All of them; for a slow device the small ones, and of many the telling ones and every so-manieth, unless SPARSE_TUNER_FULL=1 asks for all. */
+/**
+ * All of them; for a slow device the small ones, and of many the telling ones and every so-manieth. SPARSE_TUNER_FULL=1 asks for all,
+ * SPARSE_TUNER_EVERY=n for the telling ones and every n-th.
+ */
 function casesFor({ largestCase }: TestedDevice, cases: readonly ConformanceCase[]): ConformanceCase[] {
-  if (largestCase === undefined || process.env.SPARSE_TUNER_FULL === "1") return [...cases];
-  const small = cases.filter(({ elements = 0 }) => elements <= largestCase);
-  const stride = Math.ceil(small.length / mostCases);
+  if (process.env.SPARSE_TUNER_FULL === "1") return [...cases];
+  const small = cases.filter(({ elements = 0 }) => elements <= (largestCase ?? Number.POSITIVE_INFINITY));
+  const stride = largestCase === undefined ? Number(process.env.SPARSE_TUNER_EVERY ?? 1) : Math.ceil(small.length / mostCases);
   return small.filter(({ title }, i) => i % stride === 0 || telling.test(title));
 }
 
