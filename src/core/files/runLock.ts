@@ -80,6 +80,8 @@ async function createLock(folder: string, file: string, holder: LockHolder): Pro
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === "EEXIST") return false;
+    // Who has just taken the lock clears away what killed processes left, and took this for it.
+    if (code === "ENOENT" && (await stat(folder).catch(() => null))) return false;
     if (code === "EPERM" || code === "ENOTSUP" || code === "EOPNOTSUPP" || code === "ENOSYS") return createWithoutLinks(file, text);
     throw await writeError(error, runFiles.lock, folder, text.length);
   } finally {

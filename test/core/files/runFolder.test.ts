@@ -5,8 +5,9 @@ import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, symli
 import os from "node:os";
 import path from "node:path";
 import test from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { EventLog, readEvents } from "../../../src/core/files/eventLog.ts";
-import { createRunFolder, isRunFolder, log, requireRunFolder, runId } from "../../../src/core/files/runFolder.ts";
+import { createRunFolder, isRunFolder, log, requireRunFolder, runId, sweepRunFolder } from "../../../src/core/files/runFolder.ts";
 import { lockHolder, lockRun } from "../../../src/core/files/runLock.ts";
 import type { RunEventBody } from "../../../src/protocol/events.ts";
 import { UserError } from "../../../src/protocol/userError.ts";
@@ -81,6 +82,20 @@ test("a lock is given to one, refused to others while that one lives, and given 
   await held[0].value.release();
   assert.equal(await lockHolder(folder), null);
   assert.deepEqual(readdirSync(folder), []);
+});
+
+test("a lock that whoever has just had it sweeps away while it is made is made again", async (t) => {
+  const folder = temporaryFolder(t);
+  let sweeping = true;
+  const swept = (async () => {
+    for (; sweeping; await delay(1)) await sweepRunFolder(folder);
+  })();
+  try {
+    for (let i = 0; i < 100; i++) await (await lockRun(folder)).release();
+  } finally {
+    sweeping = false;
+    await swept;
+  }
 });
 
 test("the lock of a dead process, of an id that another program got, and an unreadable one are taken over by exactly one", async (t) => {
