@@ -122,8 +122,7 @@ async function main() {
   // The end-to-end tests drive a whole VS Code and a browser: one at a time, when nothing else runs.
   const isEndToEnd = (file) => path.relative(root, file).startsWith(path.join("test", "e2e"));
   const [endToEnd, others] = [files.filter(isEndToEnd), files.filter((file) => !isEndToEnd(file))];
-  // Three on two cores: many wait, for processes, disks and times, more than they compute.
-  if (others.length > 0) await tests(others, 3);
+  if (others.length > 0) await tests(others, 2);
   if (endToEnd.length > 0) await tests(endToEnd, 1);
   if (process.env.CI) await secondTry();
 

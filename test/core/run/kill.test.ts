@@ -49,7 +49,7 @@ function undisturbed(overrides: Overrides) {
 
 describe("kill -9 at random moments", { skip }, () => {
   const counts: Record<string, number> = {
-    "smt, choosing anew, bf16": 10,
+    "smt, choosing anew, bf16": 5,
     "smt, choosing anew, f32": 2,
     "smt after a warm-up that trains, bf16": 2,
     "smt after a warm-up that trains, f32": 2,
