@@ -64,7 +64,6 @@ export class Analyst {
 
   #start(): Worker {
     const worker = new Worker(program());
-    worker.unref();
     worker.on("message", ({ id, ...found }: Found) => {
       this.#waiting.get(id)?.resolve(found);
       this.#waiting.delete(id);
@@ -82,6 +81,7 @@ export class Analyst {
         reject(reason);
       }
     });
+    worker.unref(); // after the listeners: listening for messages refs it again
     return worker;
   }
 

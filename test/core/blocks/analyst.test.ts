@@ -1,5 +1,6 @@
 /** Statistics are found in a thread of their own: they are those of the block, nothing waits for them, and a thread that breaks is replaced. */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { analyze } from "../../../src/core/blocks/analysis.ts";
@@ -39,4 +40,16 @@ test("who waits for a thread that breaks is told, and the next one has another t
   await assert.rejects(broken);
   const { analysis } = await analyst.analyze(Float32Array.of(3, 0, 0, 4), { blockRows: 2, blockColumns: 2 });
   assert.equal(analysis?.norm, 5);
+});
+
+test("a process that has its answer ends, and does not wait for the thread to be ended for having nothing to do", () => {
+  const program = `
+    import { Analyst } from "../../../src/core/blocks/analyst.ts";
+    const waiting = setInterval(() => undefined, 1_000);
+    const { analysis } = await new Analyst().analyze(Float32Array.of(3, 0, 0, 4), { blockRows: 2, blockColumns: 2 });
+    process.stdout.write(String(analysis.norm));
+    clearInterval(waiting);`;
+  const ended = spawnSync(process.execPath, ["--eval", program], { cwd: import.meta.dirname, timeout: 9_000, encoding: "utf8" });
+  assert.equal(ended.stdout, "5", ended.stderr);
+  assert.equal(ended.signal, null, "still there after nine seconds");
 });
