@@ -17,7 +17,7 @@ import { parseSelection, type Selection } from "../../protocol/selection.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { syncFolder } from "../files/durableFile.ts";
 import { openModelConfig } from "../files/modelFolder.ts";
-import { createRunFolder, log } from "../files/runFolder.ts";
+import { createRunFolder, log, sweepRunFolder } from "../files/runFolder.ts";
 import { lockRun, processStart } from "../files/runLock.ts";
 import { readText } from "../files/textFile.ts";
 import { type Registration, registerComparison } from "../host/register.ts";
@@ -108,6 +108,7 @@ export async function runComparison(folder: string, checked: CheckedComparison, 
   const registration = await registered(folder);
   try {
     await rm(path.join(folder, comparisonFiles.stop), { force: true });
+    await sweepRunFolder(folder);
     await mkdir(path.join(folder, comparisonFiles.runs), { recursive: true });
     await syncFolder(folder);
     const results = new ResultLog(folder);
