@@ -83,8 +83,9 @@ test("many short steps are sent together, a first one at once, and the last ones
   const feed = new EventFeed(folder, 0, async (events) => {
     sends.push({ atMs: performance.now(), last: events.at(-1)?.sequence as number });
   });
-  const began = performance.now();
   void feed.pump();
+  while (sends.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  const began = performance.now();
   for (let sequence = 2; performance.now() - began < 450; sequence++) {
     await new Promise((resolve) => setTimeout(resolve, 3));
     appendFileSync(file, line(sequence, "short"));
