@@ -65,7 +65,7 @@ function layerTensors(byName: Map<string, Tensor>, layer: number): LayerTensors 
   };
 }
 
-const chunkBytes = 8 << 20;
+const chunkBytes = 2 << 20;
 /** Disks are fastest with a few requests waiting. */
 const readsAhead = 4;
 
