@@ -98,6 +98,42 @@ test("Stop ends the wait for a restart, and whoever resumes has a run that goes 
   assert.equal(session.view.state, "running");
 });
 
+test("Stop in one window ends the wait for a restart in the others, and whoever resumes has a run that goes on", { skip }, async (t) => {
+  const waiting = (delayMs: number) => openWindow(t, { budget: new CrashBudget({ delaysMs: [delayMs], windowMs: 600_000 }) });
+  const [one, two] = [waiting(600_000), waiting(3_000)];
+  const session = await started(t, one.runs);
+  await two.runs.setRoots([path.dirname(session.runFolder)]);
+  const other = two.runs.all()[0];
+  const [watcher, otherWatcher] = [new Watcher(session), new Watcher(other)];
+  await Promise.all([watcher.stepped(3), otherWatcher.stepped(3)]);
+  killHard(session.view.pid as number);
+  for (const { logged } of [one, two]) await until(() => logged.some((line) => /is started again/.test(line)));
+  await session.command("stop");
+  await Promise.all([watcher.reached("interrupted"), otherWatcher.reached("interrupted")]);
+  assert.equal((await findLiveRun(session.runFolder)).kind, "unregistered");
+  await other.resume();
+  await otherWatcher.stepped(3);
+  const { pid } = other.view;
+  killHard(pid as number);
+  // A new crash of a run that was resumed: nobody has stopped it.
+  await until(() => two.logged.filter((line) => /is started again|is not started again/.test(line)).length === 2);
+});
+
+test("Stop in a window that waits for a restart stops the core that another has started meanwhile", { skip }, async (t) => {
+  const waiting = (delayMs: number) => openWindow(t, { budget: new CrashBudget({ delaysMs: [delayMs], windowMs: 600_000 }) });
+  const [one, two] = [waiting(600_000), waiting(10)];
+  const session = await started(t, one.runs);
+  await two.runs.setRoots([path.dirname(session.runFolder)]);
+  const other = two.runs.all()[0];
+  const [watcher, otherWatcher] = [new Watcher(session), new Watcher(other)];
+  await Promise.all([watcher.stepped(3), otherWatcher.stepped(3)]);
+  const { pid } = session.view;
+  killHard(pid as number);
+  await until(() => other.live && other.view.pid !== pid && session.view.state === "starting");
+  await session.command("stop");
+  await Promise.all([watcher.reached("stopped"), otherWatcher.reached("stopped")]);
+});
+
 test("a core that crashes after it was told to stop is not started again", { skip }, async (t) => {
   const { runs, logged } = openWindow(t, { budget: new CrashBudget({ delaysMs: [10, 10, 10], windowMs: 300_000 }) });
   // Its steps take long enough for it to be held before it has come to the next boundary.

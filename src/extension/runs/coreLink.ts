@@ -20,6 +20,7 @@ import { readLogTail } from "./logTail.ts";
 import type { RunHistory } from "./runHistory.ts";
 import type { RunServices } from "./runServices.ts";
 import { startOrJoin } from "./startOrJoin.ts";
+import { forgetStop, noteStop, wasStopped } from "./stopRequests.ts";
 
 /** A core that lives answers within that. */
 const soonMs = 1500;
@@ -43,6 +44,8 @@ export class CoreLink {
   #killed = false;
   /** Stopped by a person: a core that is still to come is told so, and one that crashes is not started again. */
   #stopWanted = false;
+  /** When the core that was spoken of last began. */
+  #coreBeganMs = 0;
   #disposed = false;
   #connecting: Promise<"attached" | "gone" | "refused"> | null = null;
   #askingStatus = false;
@@ -106,6 +109,7 @@ export class CoreLink {
     this.#budget.renew();
     this.#killed = false;
     try {
+      await forgetStop(this.#runFolder).catch(this.#logError);
       await this.#startAndConnect(options);
     } catch (error) {
       this.#fail(failureOf(error));
@@ -128,7 +132,10 @@ export class CoreLink {
   async command(name: CommandName): Promise<void> {
     if (!this.#services.isTrusted()) throw restricted();
     const { client } = this;
-    if (name === "stop" && (client || this.#coming)) this.#stopWanted = true;
+    if (name === "stop" && (client || this.#coming)) {
+      this.#stopWanted = true;
+      await noteStop(this.#runFolder).catch(this.#logError);
+    }
     if (name === "stop" && this.#coming) {
       this.#wake();
       return this.#listener.onChange();
@@ -226,13 +233,14 @@ export class CoreLink {
     const sinceMs = performance.now();
     for (let found: LiveRun = { kind: "live", record }; found.kind === "live"; found = await findLiveRun(this.#runFolder)) {
       if (this.#disposed || !this.#services.isTrusted()) break;
-      const { pid } = found.record;
+      const { pid, startedMs } = found.record;
+      this.#coreBeganMs = startedMs;
       this.#set({ kind: "connecting", pid, sinceMs });
       try {
         await this.#attachTo(found.record);
         return "attached";
       } catch (error) {
-        this.#services.log(`${this.#runFolder}: ${error instanceof Error ? error.message : error}`);
+        this.#logError(error);
         if (error instanceof UserError && error.code === "core/refused") {
           this.failure = failureFrom(error);
           this.#set({ kind: "refused", pid });
@@ -281,7 +289,7 @@ export class CoreLink {
       if (this.#watchingFrames) await this.#tellWatching(client, true);
     } catch (error) {
       // Its end is dealt with where every end is.
-      this.#services.log(`${this.#runFolder}: ${error instanceof Error ? error.message : error}`);
+      this.#logError(error);
     }
   }
 
@@ -359,11 +367,23 @@ export class CoreLink {
     if (!verdict.restart) return this.#fail(crashFailure(position, verdict.because));
     progress.position = null;
     this.#set({ kind: "starting" });
+    const beganMs = this.#coreBeganMs;
     if (!this.#stopWanted) await this.#wait(verdict.delayMs);
+    this.#stopWanted ||= await wasStopped(this.#runFolder, beganMs);
     if (this.#disposed) return;
-    if (this.#stopWanted) return this.#set({ kind: "away" });
+    if (this.#stopWanted) return this.#stopOthers();
     await this.#startAndConnect().catch((error: unknown) => this.#fail(failureOf(error)));
+    // While the core was being started, a window that did not know of it may have stopped the run.
+    if (this.client && (await wasStopped(this.#runFolder, beganMs))) await this.command("stop").catch(() => undefined);
   }
+
+  /** Nothing is started here any more; a core that another window has started meanwhile is told to stop. */
+  async #stopOthers(): Promise<void> {
+    const found = await findLiveRun(this.#runFolder);
+    if (found.kind !== "live" || (await this.#connect(found.record)) === "gone") this.#set({ kind: "away" });
+  }
+
+  readonly #logError = (error: unknown): void => this.#services.log(`${this.#runFolder}: ${error instanceof Error ? error.message : error}`);
 
   #wait(ms: number): Promise<void> {
     return new Promise((resolve) => {
