@@ -11,7 +11,7 @@ import type { Frame } from "playwright-core";
 import { type FakeOptions, fakeNvidiaSmi } from "../support/fakeNvidiaSmi.ts";
 import { seriousFindings } from "./accessibility.ts";
 import { openFromExplorer } from "./editorReading.ts";
-import { panelOfFile } from "./formReading.ts";
+import { choose, panelOfFile } from "./formReading.ts";
 import { eventsOf, runFolders } from "./runFolder.ts";
 import { workbenchSession } from "./session.ts";
 import { until, type WorkbenchWindow } from "./window.ts";
@@ -119,5 +119,22 @@ test(
     await window.screenshot("card-doctor");
     const steps = eventsOf(runFolders(workspace ?? "")[0]).filter(({ kind }) => kind === "step").length;
     assert.ok(steps > 10 && !tool.starts().includes("overlap"), `${steps} steps; ${tool.starts().join()}`);
+  }),
+);
+
+test(
+  "without the tool a plan says that nothing is known of the card's memory",
+  inWorkbench(async ({ window }) => {
+    await openFromExplorer(window, file);
+    await window.runCommand("Sparse Tuner: Open Training Panel");
+    const draft = await panelOfFile(window, file);
+    await choose(draft, "device", "webgpu");
+    const verdict = draft.locator(".plan-verdict.unknown");
+    await verdict
+      .getByText("Whether they fit is not known. The card's free memory is not known: nvidia-smi was found neither")
+      .waitFor({ timeout: patienceMs });
+    assert.equal(await verdict.getAttribute("data-fits"), "null");
+    await verdict.scrollIntoViewIfNeeded();
+    await window.screenshot("card-unknown-memory");
   }),
 );
