@@ -42,8 +42,8 @@ export interface MemoryPlan {
 }
 
 /**
- * Plans a run. `selection` is what is trained when that is known (null before the warm-up; ignored by methods without one); `pruned`: the zeros of the
- * base will be watched.
+ * Plans a run. `selection` is what its file says is trained (null where a warm-up is to choose; ignored by methods without one). `chosen` is what its own
+ * warm-up chose, once that is over: the plan is exact then, and still of the whole run. `pruned`: the zeros of the base will be watched.
  * Throws UserError `method/selection-mismatch` when it does not fit the model.
  */
 export async function planMemory(
@@ -51,7 +51,7 @@ export async function planMemory(
   modelConfig: ModelConfig,
   selection: Selection | null,
   planned: PlannedDevice,
-  { pruned = false }: { pruned?: boolean } = {},
+  { pruned = false, chosen = null }: { pruned?: boolean; chosen?: Selection | null } = {},
 ): Promise<MemoryPlan> {
   const full = await peakOf(config, modelConfig, planned, async (model) => new FullFineTuning(model.device, model.tensors));
   if (config.method.name === "full") {
@@ -66,11 +66,12 @@ export async function planMemory(
     return { ...plan, exact: true, fullFineTuning: full };
   }
   const smt = resolveSmt(config.method as SmtConfig, modelConfig, selection);
-  const exact = selection !== null && smt.reselectEvery === null;
+  const trained = selection ?? chosen;
+  const exact = trained !== null && smt.reselectEvery === null;
   const attach = async (model: Llama) => {
     const { device, tensors } = model;
-    const known = selection && chosenFrom(selection, linearsOf(tensors));
-    if (!known) await warmUp(model, config, smt);
+    const known = trained && chosenFrom(trained, linearsOf(tensors));
+    if (!selection) await warmUp(model, config, smt);
     const wanted = () => blocksInBudget(modelConfig, smt.targets, smt.blockSize, smt.budget);
     const blocks = known && exact ? known : worstCaseBlocks(targetLinears(tensors, smt), wanted(), smt.blockSize, config.train.recompute);
     const method = new SparseMatrixTuning(device, tensors, blocks, smt.blockSize);

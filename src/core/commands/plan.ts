@@ -41,14 +41,14 @@ export interface PlannedRun {
   warnings: string[];
 }
 
-/** Plans a run. Throws UserError. */
-export async function planRun(config: RunConfig): Promise<PlannedRun> {
+/** Plans a run; `chosen` is what its own warm-up has chosen. Throws UserError. */
+export async function planRun(config: RunConfig, chosen: Selection | null = null): Promise<PlannedRun> {
   const { config: model } = await openModelConfig(config.model);
   const { smt, selection, notices } = await checkMethod(config, model);
   const { name, tried } = await chooseDevice(config.device);
   const planned = plannedDevice(name, config.threads, tried);
   const zeros = await knownShareOfZeros(config.model);
-  const memory = await planMemory(config, model, selection, planned, { pruned: isPruned(zeros) });
+  const memory = await planMemory(config, model, selection, planned, { pruned: isPruned(zeros), chosen });
   const adapter = adapterOf(config.method);
   const warning = zerosWarning(config.method, zeros);
   const { freeBytes: availableBytes, card, problem: memoryProblem } = await memoryOf(planned.place);
@@ -61,7 +61,7 @@ export async function planRun(config: RunConfig): Promise<PlannedRun> {
     fits,
     memoryProblem,
     cheapestChange: fits === false ? cheapestChange(config, planned) : null,
-    trainableParameters: smt ? trainableParameters(smt, selection, model) : adapter ? adapterParameters(adapter, model) : totalParameters,
+    trainableParameters: smt ? trainableParameters(smt, selection ?? chosen, model) : adapter ? adapterParameters(adapter, model) : totalParameters,
     totalParameters,
     warnings: [...notices.map(({ message }) => message), ...(warning ? [warning] : [])],
   };

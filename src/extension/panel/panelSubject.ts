@@ -3,13 +3,14 @@
  * panel only passes messages on.
  * The rule to keep: nothing is kept here that cannot be read again from the file, the folder or the core.
  */
-import { readFile, stat } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import * as vscode from "vscode";
 import type { CardReport } from "../../protocol/cardReading.ts";
 import type { RunEvent } from "../../protocol/events.ts";
 import type { FormView, FromPanel, HeatmapFrame, RunView } from "../../protocol/panelProtocol.ts";
+import type { ServiceParams } from "../../protocol/serviceProtocol.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { editRunFile, formView } from "../files/runFileDocument.ts";
 import { problemMessage } from "../language/problemTexts.ts";
@@ -34,8 +35,8 @@ export interface PanelSubject {
   readonly frames: readonly HeatmapFrame[];
   /** The graphics card's newest figures, where a core tells them. */
   readonly card: CardReport | null;
-  /** The form, and the text a plan is made from. */
-  read(): Promise<{ form: FormView; planFile: string; planText: string } | null>;
+  /** The form, and what a plan is made from. */
+  read(): Promise<{ form: FormView; toPlan: ServiceParams["plan"] } | null>;
   /** Begins what `read` and `frames` will have to wait for; until it is disposed of. */
   prepare(): vscode.Disposable;
   /** While the panel is visible. */
@@ -85,7 +86,8 @@ export class DraftSubject implements PanelSubject {
 
   async read() {
     const text = (await vscode.workspace.openTextDocument(this.#uri)).getText();
-    return { form: formView(text, this.#uri.fsPath, true, problemMessage), planFile: this.#uri.fsPath, planText: text };
+    const runFile = this.#uri.fsPath;
+    return { form: formView(text, runFile, true, problemMessage), toPlan: { runFile, text } };
   }
 
   watch(listener: SubjectListener): vscode.Disposable {
@@ -151,11 +153,11 @@ export class RunSubject implements PanelSubject {
   }
 
   async read() {
-    const file = path.join(this.session.runFolder, "run.yaml");
+    const runFile = path.join(this.session.runFolder, "run.yaml");
     // A long history is read without holding the window up. And a run whose core is still being looked for would be shown as interrupted.
-    const [text] = await Promise.all([readFile(file, "utf8"), this.session.load(), this.session.looked()]);
-    const form = formView(text, file, false, problemMessage);
-    return { form, planFile: file, planText: await this.#withSelection(text) };
+    const [text, chosen] = await Promise.all([readFile(runFile, "utf8"), this.session.chosenFile(), this.session.load(), this.session.looked()]);
+    const form = formView(text, runFile, false, problemMessage);
+    return { form, toPlan: { runFile, text, ...(chosen !== null && { chosen }) } };
   }
 
   watch(listener: SubjectListener): vscode.Disposable {
@@ -177,17 +179,5 @@ export class RunSubject implements PanelSubject {
 
   async edit(): Promise<void> {
     throw new UserError("panel/read-only", vscode.l10n.t("A started run cannot be changed."), vscode.l10n.t("Duplicate it and change the copy."));
-  }
-
-  /** With the blocks that the run chose the plan is exact; until then it is the worst case. */
-  async #withSelection(text: string): Promise<string> {
-    if (!this.events.some(({ kind }) => kind === "selection")) return text;
-    const selection = path.join(this.session.runFolder, "selection.json");
-    if (!(await stat(selection).catch(() => null))) return text;
-    const budgets = ["ratio", "blocks", "trainableParameters"].map((key) => ({ path: ["method", key], value: null }));
-    const changes = editRunFile(text, [...budgets, { path: ["method", "selection"], value: selection }]);
-    return changes
-      .sort((a, b) => b.offset - a.offset)
-      .reduce((all, { offset, length, text: put }) => all.slice(0, offset) + put + all.slice(offset + length), text);
   }
 }

@@ -16,6 +16,7 @@ import {
   type RunView,
   type ToPanel,
 } from "../../protocol/panelProtocol.ts";
+import type { ServiceParams } from "../../protocol/serviceProtocol.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { withHeadline } from "../errorHeadlines.ts";
 import { editablePath } from "./browse.ts";
@@ -162,7 +163,7 @@ export class TrainingPanel {
       this.#rest();
       this.#watching = this.#watch(subject);
       this.#sendAll(subject, strings, read?.form ?? null);
-      if (read) void this.#makePlan(read.planFile, read.planText);
+      if (read) void this.#makePlan(read.toPlan);
     } finally {
       preparing.dispose();
     }
@@ -221,14 +222,14 @@ export class TrainingPanel {
     const read = await subject.read();
     if (!read || subject !== this.#subject || !this.#watching) return;
     this.#send({ kind: "form", form: read.form });
-    await this.#makePlan(read.planFile, read.planText);
+    await this.#makePlan(read.toPlan);
   }
 
   /** Plans by running the very steps on the planner's device; a later text makes an earlier answer void. */
-  async #makePlan(runFile: string, text: string): Promise<void> {
+  async #makePlan(toPlan: ServiceParams["plan"]): Promise<void> {
     const number = ++this.#planNumber;
     if (this.#plan.kind === "none") this.#show({ kind: "planning" }, number);
-    const plan = await this.#parts.service.request("plan", { runFile, text }).then(
+    const plan = await this.#parts.service.request("plan", toPlan).then(
       (made): PlanView => ({ kind: "plan", plan: made }),
       (error: unknown): PlanView => ({ kind: "problem", failure: failureOf(error) }),
     );

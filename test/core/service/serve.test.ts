@@ -97,7 +97,13 @@ test("wrong parameters, unknown requests and what a person can mend are answered
     ["config/invalid", "run/no-run", "safetensors/NotFound", "data/missing-file", "export/not-empty"],
   );
   assert.ok(codes.every((data) => data && data.action.length > 5));
-  assert.equal((await answer(service, "plan", { runFile, text: runText })).exact, false);
+  const before = await answer(service, "plan", { runFile, text: runText });
+  const chosen = path.join(home, "chosen.json");
+  writeFileSync(chosen, '{ "version": 1, "blockSize": 16, "blocks": [{ "name": "model.layers.1.self_attn.q_proj", "row": 0, "column": 0 }] }');
+  const after = await answer(service, "plan", { runFile, text: runText, chosen });
+  assert.deepEqual([before.exact, after.exact, after.trainableParameters], [false, true, 256]);
+  // What the blocks are chosen by has been held all the same.
+  assert.ok(after.peakBytes <= before.peakBytes && after.bytesByClass.gradients > 0);
 });
 
 test("what anything else prints does not come between the frames", async (t) => {
