@@ -105,6 +105,8 @@ async function secondTry() {
 async function main() {
   // What a test computes must not depend on the cards of this machine; tests that are about choosing take it away.
   process.env.SPARSE_TUNER_AUTO_DEVICE ??= "cpu";
+  // Hundreds of processes start from the sources: what one has compiled, types taken out, the next one finds.
+  process.env.NODE_COMPILE_CACHE ??= path.join(root, "node_modules", ".cache", "compile");
   const started = performance.now();
   const files = readdirSync(path.join(root, "test"), { recursive: true })
     .filter((file) => file.endsWith(".test.ts"))

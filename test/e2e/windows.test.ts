@@ -92,6 +92,8 @@ test(
     const [runFolder] = runFolders(folder);
     assert.equal(lastEvent(runFolder, "step")?.step, 2);
     assert.match(readFileSync(file, "utf8"), /^model: \.\/model\s[\s\S]*train: \.\/data\/gsm8k-train\.jsonl/m);
+    // Every field that was typed into the form, one right after the other.
+    assert.match(readFileSync(file, "utf8"), /warmup:\s+steps: 1\s[\s\S]*steps: 2\s+batchSize: 1\s+sequenceLength: 256\s/);
   }),
 );
 

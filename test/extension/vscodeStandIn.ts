@@ -74,6 +74,21 @@ class Named {
 }
 export class ThemeIcon extends Named {}
 export class ThemeColor extends Named {}
+/** Of places that are offsets. */
+export class Range {
+  readonly start: number;
+  readonly end: number;
+  constructor(start: number, end: number) {
+    this.start = start;
+    this.end = end;
+  }
+}
+export class WorkspaceEdit {
+  readonly replacements: { range: Range; text: string }[] = [];
+  replace(_: Uri, range: Range, text: string): void {
+    this.replacements.push({ range, text });
+  }
+}
 export class CancellationError extends Error {}
 /** An enum whose members nobody compares. */
 const members = () => new Proxy({}, { get: (_, name) => String(name) });

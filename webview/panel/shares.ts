@@ -89,11 +89,16 @@ function ofBlocks({ shares, sharesByLayer, blocks, trainableParameters, step }: 
   return {
     shares,
     sharesByLayer,
-    summary: t("{0} blocks with {1} parameters, chosen at step {2}.", blocks, trainableParameters.toLocaleString("en-US"), step),
+    summary: blocksText(blocks, trainableParameters.toLocaleString("en-US"), step),
     ofPie: (parts) => t("Share of the chosen blocks: {0}", parts),
     caption: t("Share of the chosen blocks by layer and kind of matrix"),
     parameters: null,
   };
+}
+
+function blocksText(blocks: number, parameters: string, step: number): string {
+  if (blocks === 1) return t("One block with {0} parameters, chosen at step {1}.", parameters, step);
+  return t("{0} blocks with {1} parameters, chosen at step {2}.", blocks, parameters, step);
 }
 
 function ofAdapters({ matrices, trainableParameters: total, parameters, parametersByLayer }: Adapters): ShareFigure {

@@ -8,6 +8,7 @@ import path from "node:path";
 import * as vscode from "vscode";
 import { runNameOf } from "../../protocol/runName.ts";
 import { UserError } from "../../protocol/userError.ts";
+import { editDocument } from "../files/documentEdits.ts";
 import { findLiveRun, holderOf } from "../liveRuns.ts";
 import type { PanelTarget } from "../panel/panelParts.ts";
 import type { RunSession } from "../runs/runSession.ts";
@@ -178,12 +179,8 @@ async function lowerBatch(parts: ShellParts, argument: unknown): Promise<void> {
       vscode.l10n.t("Lower method.ratio, or use a smaller model."),
     );
   if (target.runFile) {
-    const document = await vscode.workspace.openTextDocument(uri);
-    const edit = new vscode.WorkspaceEdit();
-    for (const { offset, length, text: put } of lower.changes)
-      edit.replace(uri, new vscode.Range(document.positionAt(offset), document.positionAt(offset + length)), put);
-    await vscode.workspace.applyEdit(edit);
-    await vscode.window.showTextDocument(document, { viewColumn: vscode.ViewColumn.One });
+    await editDocument(uri, (now) => lowerBatchEdits(now, uri.fsPath)?.changes ?? []);
+    await vscode.window.showTextDocument(uri, { viewColumn: vscode.ViewColumn.One });
   } else await openCopy(parts, target, withEdits(text, lower.changes));
   void vscode.window.showInformationMessage(vscode.l10n.t("Changed in the run file: {0}", lower.summary));
 }

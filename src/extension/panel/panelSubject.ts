@@ -12,6 +12,7 @@ import type { RunEvent } from "../../protocol/events.ts";
 import type { FormView, FromPanel, HeatmapFrame, RunView } from "../../protocol/panelProtocol.ts";
 import type { ServiceParams } from "../../protocol/serviceProtocol.ts";
 import { UserError } from "../../protocol/userError.ts";
+import { editDocument } from "../files/documentEdits.ts";
 import { editRunFile, formView } from "../files/runFileDocument.ts";
 import { problemMessage } from "../language/problemTexts.ts";
 import type { RunSession } from "../runs/runSession.ts";
@@ -99,21 +100,8 @@ export class DraftSubject implements PanelSubject {
     );
   }
 
-  /** Changes the open document, so that undo, comments and unsaved text are the editor's own. */
-  async edit(changes: Extract<FromPanel, { kind: "edit" }>["changes"]): Promise<void> {
-    const document = await vscode.workspace.openTextDocument(this.#uri);
-    const edit = new vscode.WorkspaceEdit();
-    for (const { offset, length, text } of editRunFile(document.getText(), changes))
-      edit.replace(this.#uri, new vscode.Range(document.positionAt(offset), document.positionAt(offset + length)), text);
-    if (!(await vscode.workspace.applyEdit(edit)))
-      throw new UserError(
-        "panel/not-edited",
-        vscode.l10n.t("{0} could not be edited.", this.#uri.fsPath),
-        vscode.l10n.t("Open it and look whether it is read-only."),
-        {
-          badInput: false,
-        },
-      );
+  edit(changes: Extract<FromPanel, { kind: "edit" }>["changes"]): Promise<void> {
+    return editDocument(this.#uri, (text) => editRunFile(text, changes));
   }
 }
 

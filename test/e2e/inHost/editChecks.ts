@@ -47,7 +47,7 @@ export const editChecks: Checks = {
     await editor.edit((edit) => edit.insert(new vscode.Position(0, 0), "# Typed.\n"));
     await until("word of the typing", () => told === 2);
     assert.equal((await draft.read()).form.values.mine, "kept");
-    assert.equal((await draft.read()).planText, editor.document.getText());
+    assert.equal((await draft.read()).toPlan.text, editor.document.getText());
     await vscode.commands.executeCommand("undo");
     await until("word of the undo", () => told === 3);
     watch.dispose();

@@ -111,14 +111,16 @@ export function layerText(layer: number): string {
 /** Which step the picture is of; empty when there is none. */
 export function sourceText(model: HeatmapModel, mode: HeatmapMode): string {
   const { scores, chosen, magnitudes } = model;
-  if (mode === "score" && scores)
-    return scores.final
-      ? t("Scores of all {0} warm-up steps, which the blocks were chosen by.", scores.step)
-      : t("Scores after warm-up step {0}.", scores.step);
+  if (mode === "score" && scores) return scores.final ? finalScoresText(scores.step) : t("Scores after warm-up step {0}.", scores.step);
   if (mode === "score" && chosen) return t("Scores of the chosen blocks; those of the others were not kept.");
   if (mode === "selected" && chosen) return t("Chosen at step {2}: {0} blocks of {1} × {1}.", chosen.count, chosen.blockSize, chosen.step);
   if (mode !== "score" && mode !== "selected" && magnitudes) return t("Measured after step {0}, for the chosen blocks.", magnitudes.step);
   return "";
+}
+
+function finalScoresText(steps: number): string {
+  if (steps === 1) return t("Scores of the one warm-up step, which the blocks were chosen by.");
+  return t("Scores of all {0} warm-up steps, which the blocks were chosen by.", steps);
 }
 
 /** Why a mode has nothing to show. */
