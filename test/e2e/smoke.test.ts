@@ -10,6 +10,7 @@ test(
   inWorkbench(async ({ window }) => {
     await window.openContainer("Sparse Tuner");
     for (const view of ["Runs", "Models", "Devices"]) await window.page.locator(".pane-header").filter({ hasText: view }).first().waitFor();
+    for (const action of ["New Run", "Add Model Folders"]) await window.page.locator(".welcome-view").getByText(action).first().waitFor();
     await window.screenshot("views-empty");
   }),
 );

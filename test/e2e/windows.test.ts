@@ -172,10 +172,24 @@ function twoFolders(workbench: OpenWorkbench): string {
   return file;
 }
 
+/** In a browser VS Code now and then opens a workspace file without its folders, and its explorer says that there are none. */
+async function untilFoldersAreOpen(window: WorkbenchWindow): Promise<void> {
+  const { page } = window;
+  const none = page.getByText("You have not yet added a folder to the workspace.");
+  const rows = page.locator(".explorer-folders-view .monaco-list-row");
+  for (let tries = 0; tries < 5; tries++) {
+    await window.openContainer("Explorer");
+    await none.or(rows.first()).first().waitFor({ timeout: patienceMs });
+    if ((await rows.count()) > 0) return;
+    await window.reload();
+  }
+}
+
 test(
   "a workspace of two folders: run files of both are listed, and a run lies in the folder of its run file",
   inWorkbench(async (workbench) => {
     const window = await workbench.openWindow(twoFolders(workbench));
+    await untilFoldersAreOpen(window);
     await window.openContainer("Sparse Tuner");
     for (const name of ["left-run", "right-run"]) {
       const row = window.treeRows("Runs").filter({ hasText: name });
