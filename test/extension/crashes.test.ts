@@ -98,40 +98,41 @@ test("Stop ends the wait for a restart, and whoever resumes has a run that goes 
   assert.equal(session.view.state, "running");
 });
 
-test("Stop in one window ends the wait for a restart in the others, and whoever resumes has a run that goes on", { skip }, async (t) => {
-  const waiting = (delayMs: number) => openWindow(t, { budget: new CrashBudget({ delaysMs: [delayMs], windowMs: 600_000 }) });
-  const [one, two] = [waiting(600_000), waiting(3_000)];
+/** Two windows on one run, each of which waits for so long before it starts a crashed core again. */
+async function twoWindows(t: Test, delaysMs: readonly [number, number]) {
+  const [one, two] = delaysMs.map((delayMs) => openWindow(t, { budget: new CrashBudget({ delaysMs: [delayMs], windowMs: 600_000 }) }));
   const session = await started(t, one.runs);
   await two.runs.setRoots([path.dirname(session.runFolder)]);
-  const other = two.runs.all()[0];
-  const [watcher, otherWatcher] = [new Watcher(session), new Watcher(other)];
-  await Promise.all([watcher.stepped(3), otherWatcher.stepped(3)]);
-  killHard(session.view.pid as number);
+  const both = [
+    { ...one, session, watcher: new Watcher(session) },
+    { ...two, session: two.runs.all()[0], watcher: new Watcher(two.runs.all()[0]) },
+  ] as const;
+  await Promise.all(both.map(({ watcher }) => watcher.stepped(3)));
+  return both;
+}
+
+test("Stop in one window ends the wait for a restart in the others, and whoever resumes has a run that goes on", { skip }, async (t) => {
+  const [one, two] = await twoWindows(t, [600_000, 3_000]);
+  killHard(one.session.view.pid as number);
   for (const { logged } of [one, two]) await until(() => logged.some((line) => /is started again/.test(line)));
-  await session.command("stop");
-  await Promise.all([watcher.reached("interrupted"), otherWatcher.reached("interrupted")]);
-  assert.equal((await findLiveRun(session.runFolder)).kind, "unregistered");
-  await other.resume();
-  await otherWatcher.stepped(3);
-  const { pid } = other.view;
+  await one.session.command("stop");
+  await Promise.all([one.watcher.reached("interrupted"), two.watcher.reached("interrupted")]);
+  assert.equal((await findLiveRun(one.session.runFolder)).kind, "unregistered");
+  await two.session.resume();
+  await two.watcher.stepped(3);
+  const { pid } = two.session.view;
   killHard(pid as number);
-  // A new crash of a run that was resumed: nobody has stopped it.
-  await until(() => two.logged.filter((line) => /is started again|is not started again/.test(line)).length === 2);
+  // Nobody has stopped the run since it was resumed.
+  await until(() => two.session.live && two.session.view.pid !== pid);
 });
 
 test("Stop in a window that waits for a restart stops the core that another has started meanwhile", { skip }, async (t) => {
-  const waiting = (delayMs: number) => openWindow(t, { budget: new CrashBudget({ delaysMs: [delayMs], windowMs: 600_000 }) });
-  const [one, two] = [waiting(600_000), waiting(10)];
-  const session = await started(t, one.runs);
-  await two.runs.setRoots([path.dirname(session.runFolder)]);
-  const other = two.runs.all()[0];
-  const [watcher, otherWatcher] = [new Watcher(session), new Watcher(other)];
-  await Promise.all([watcher.stepped(3), otherWatcher.stepped(3)]);
-  const { pid } = session.view;
+  const [one, two] = await twoWindows(t, [600_000, 10]);
+  const { pid } = one.session.view;
   killHard(pid as number);
-  await until(() => other.live && other.view.pid !== pid && session.view.state === "starting");
-  await session.command("stop");
-  await Promise.all([watcher.reached("stopped"), otherWatcher.reached("stopped")]);
+  await until(() => two.session.live && two.session.view.pid !== pid && one.session.view.state === "starting");
+  await one.session.command("stop");
+  await Promise.all([one.watcher.reached("stopped"), two.watcher.reached("stopped")]);
 });
 
 test("a core that crashes after it was told to stop is not started again", { skip }, async (t) => {
