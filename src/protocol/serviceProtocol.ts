@@ -19,10 +19,10 @@ const atStep = Type.Union([count, Type.Null()]);
 
 export const serviceRequestSchemas = {
   /**
-   * Plans a run from the text of a run file, which need not be saved; `runFile` is where its relative paths count from. `chosen` is the selection.json of a
-   * run whose warm-up is over.
+   * Plans a run from the text of a run file, which need not be saved; `runFile` is where its relative paths count from, `runFolder` the run that was begun
+   * with it.
    */
-  plan: Type.Object({ runFile: file, text, chosen: Type.Optional(file) }, closed),
+  plan: Type.Object({ runFile: file, text, runFolder: Type.Optional(file) }, closed),
   /** The real first batch of a run file, token by token, and the rows that were left out. */
   preview: Type.Object({ runFile: file, text }, closed),
   /** What a model folder is, from its config.json and headers alone. */

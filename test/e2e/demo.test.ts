@@ -182,16 +182,18 @@ test(
 );
 
 test(
-  "displayed memory equals the last ledger event, byte for byte",
+  "displayed memory equals the last ledger event, byte for byte, and so does the plan of the run that has chosen its blocks",
   inWorkbench(async (workbench) => {
     const panel = await workbench.window.frame(panelTitle);
     const event = lastEvent(demoRun(workbench), "memory");
     assert.ok(event);
-    const shown = await panel
-      .locator('.memory-table [data-origin="measured"][data-bytes]')
-      .evaluateAll((cells) => cells.map((cell) => [(cell as HTMLElement).dataset.memory, Number((cell as HTMLElement).dataset.bytes)] as const));
     const expected = Object.entries({ ...event.bytesByClass, peak: event.peakBytes }).filter(([, bytes]) => bytes > 0);
-    assert.deepEqual(new Map(shown.filter(([, bytes]) => bytes > 0)), new Map(expected));
+    for (const origin of ["measured", "plan"]) {
+      const shown = await panel
+        .locator(`.memory-table [data-origin="${origin}"][data-bytes]`)
+        .evaluateAll((cells) => cells.map((cell) => [(cell as HTMLElement).dataset.memory, Number((cell as HTMLElement).dataset.bytes)] as const));
+      assert.deepEqual(new Map(shown.filter(([, bytes]) => bytes > 0)), new Map(expected), origin);
+    }
   }),
 );
 

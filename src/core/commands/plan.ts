@@ -1,6 +1,8 @@
 /** `sparse-tuner plan`, and the service's: the memory a run will take, from the run file and the model's config.json alone. */
+import { existsSync } from "node:fs";
+import path from "node:path";
 import { parseRunFile, type RunConfig } from "../../protocol/runConfig.ts";
-import type { Selection } from "../../protocol/selection.ts";
+import { parseSelection, type Selection } from "../../protocol/selection.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { adapterOf } from "../adapterParameters.ts";
 import { memoryOf } from "../deviceMemory.ts";
@@ -8,6 +10,7 @@ import { chooseDevice } from "../devices/choose.ts";
 import { sizeOf } from "../devices/device.ts";
 import { plannedDevice } from "../devices/open.ts";
 import { openModelConfig, openModelFolder } from "../files/modelFolder.ts";
+import { runFiles } from "../files/runFolder.ts";
 import { readText } from "../files/textFile.ts";
 import { cheapestChange } from "../fitting.ts";
 import { adapterParameters } from "../methods/adapters.ts";
@@ -41,10 +44,11 @@ export interface PlannedRun {
   warnings: string[];
 }
 
-/** Plans a run; `chosen` is what its own warm-up has chosen. Throws UserError. */
-export async function planRun(config: RunConfig, chosen: Selection | null = null): Promise<PlannedRun> {
+/** Plans a run. `runFolder`: the run that was begun with it, if one was; what it trains is known once its selection stands there. Throws UserError. */
+export async function planRun(config: RunConfig, runFolder: string | null = null): Promise<PlannedRun> {
   const { config: model } = await openModelConfig(config.model);
-  const { smt, selection, notices } = await checkMethod(config, model);
+  const { smt, selection, notices } = await checkMethod(config, model, runFolder);
+  const chosen = smt && !selection && runFolder !== null ? await chosenIn(runFolder) : null;
   const { name, tried } = await chooseDevice(config.device);
   const planned = plannedDevice(name, config.threads, tried);
   const zeros = await knownShareOfZeros(config.model);
@@ -65,6 +69,12 @@ export async function planRun(config: RunConfig, chosen: Selection | null = null
     totalParameters,
     warnings: [...notices.map(({ message }) => message), ...(warning ? [warning] : [])],
   };
+}
+
+/** What the warm-up of a run has chosen; null before that. */
+async function chosenIn(runFolder: string): Promise<Selection | null> {
+  const file = path.join(runFolder, runFiles.selection);
+  return existsSync(file) ? parseSelection(await readText(file), file) : null;
 }
 
 /** A plan needs no weights: where they are missing or damaged, nothing is known of their zeros. */

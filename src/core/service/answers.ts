@@ -8,7 +8,6 @@ import path from "node:path";
 import type { TaskName } from "../../protocol/evaluationTasks.ts";
 import type { PruningNotes, PruningProgress } from "../../protocol/pruning.ts";
 import { parseRunFile } from "../../protocol/runConfig.ts";
-import { parseSelection } from "../../protocol/selection.ts";
 import type { ServiceParams, ServiceRequest, ServiceResults } from "../../protocol/serviceProtocol.ts";
 import { Analyst } from "../blocks/analyst.ts";
 import { RunBlocks } from "../blocks/runBlocks.ts";
@@ -19,7 +18,6 @@ import { exportResult } from "../commands/export.ts";
 import { generateText } from "../commands/generate.ts";
 import { planRun } from "../commands/plan.ts";
 import { documentsOf, previewRun } from "../commands/preview.ts";
-import { readText } from "../files/textFile.ts";
 import { pruneModel } from "../pruning/prune.ts";
 import { describeModel } from "./describeModel.ts";
 import { describeTensors, readTensorWindow } from "./tensorFiles.ts";
@@ -44,9 +42,8 @@ const analyst = new Analyst();
 type Answers = { [Name in ServiceRequest]: (parameters: ServiceParams[Name], asker: Asker) => Promise<ServiceResults[Name]> };
 
 export const answers: Answers = {
-  async plan({ runFile, text, chosen }) {
-    const selection = chosen === undefined ? null : parseSelection(await readText(chosen), chosen);
-    const { memory, ...rest } = await planRun(parseRunFile(text, runFile), selection);
+  async plan({ runFile, text, runFolder }) {
+    const { memory, ...rest } = await planRun(parseRunFile(text, runFile), runFolder);
     return { ...memory, ...rest };
   },
 

@@ -13,18 +13,16 @@ import { table } from "./textTable.ts";
 
 type Plan = ServiceResults["plan"];
 
-export function planMemoryCommand({ targets, service, documents, runs }: ShellParts): Handlers<"planMemory"> {
+export function planMemoryCommand({ targets, service, documents }: ShellParts): Handlers<"planMemory"> {
   return {
     planMemory: async (argument) => {
       const target = await targets.either(argument, vscode.l10n.t("Plan Memory"));
       if (!target) return null;
       const runFile = target.runFile ?? vscode.Uri.file(path.join(target.runFolder ?? "", "run.yaml"));
       const text = (await vscode.workspace.openTextDocument(runFile)).getText();
-      const chosen = target.runFolder ? await runs.get(target.runFolder).chosenFile() : null;
       const options = { location: vscode.ProgressLocation.Window, title: vscode.l10n.t("Planning memory") };
-      const plan = await vscode.window.withProgress(options, () =>
-        service.request("plan", { runFile: runFile.fsPath, text, ...(chosen !== null && { chosen }) }),
-      );
+      const runFolder = target.runFolder ?? undefined;
+      const plan = await vscode.window.withProgress(options, () => service.request("plan", { runFile: runFile.fsPath, text, runFolder }));
       const name = target.runFolder ? path.basename(target.runFolder) : runNameOf(runFile.fsPath);
       await documents.show(documents.set(vscode.l10n.t("Memory plan of {0}", name).concat(".md"), planText(plan, name)));
       return plan;

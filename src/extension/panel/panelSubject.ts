@@ -141,11 +141,12 @@ export class RunSubject implements PanelSubject {
   }
 
   async read() {
-    const runFile = path.join(this.session.runFolder, "run.yaml");
+    const { runFolder } = this.session;
+    const runFile = path.join(runFolder, "run.yaml");
     // A long history is read without holding the window up. And a run whose core is still being looked for would be shown as interrupted.
-    const [text, chosen] = await Promise.all([readFile(runFile, "utf8"), this.session.chosenFile(), this.session.load(), this.session.looked()]);
+    const [text] = await Promise.all([readFile(runFile, "utf8"), this.session.load(), this.session.looked()]);
     const form = formView(text, runFile, false, problemMessage);
-    return { form, toPlan: { runFile, text, ...(chosen !== null && { chosen }) } };
+    return { form, toPlan: { runFile, text, runFolder } };
   }
 
   watch(listener: SubjectListener): vscode.Disposable {

@@ -203,12 +203,6 @@ export class RunSession {
     return this.#heatmaps.history(place, cells);
   }
 
-  /** The selection.json of its folder, once blocks are chosen: with it a plan is exact. */
-  async chosenFile(): Promise<string | null> {
-    const file = path.join(this.runFolder, "selection.json");
-    return (await lstat(file).catch(() => null))?.isFile() ? file : null;
-  }
-
   /** Last lines of the run's log.txt. */
   readLogTail(): Promise<string[]> {
     return readLogTail(this.runFolder);

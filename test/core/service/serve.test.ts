@@ -98,9 +98,13 @@ test("wrong parameters, unknown requests and what a person can mend are answered
   );
   assert.ok(codes.every((data) => data && data.action.length > 5));
   const before = await answer(service, "plan", { runFile, text: runText });
-  const chosen = path.join(home, "chosen.json");
-  writeFileSync(chosen, '{ "version": 1, "blockSize": 16, "blocks": [{ "name": "model.layers.1.self_attn.q_proj", "row": 0, "column": 0 }] }');
-  const after = await answer(service, "plan", { runFile, text: runText, chosen });
+  const begun = path.join(home, "begun");
+  mkdirSync(begun);
+  writeFileSync(
+    path.join(begun, "selection.json"),
+    '{ "version": 1, "blockSize": 16, "blocks": [{ "name": "model.layers.1.self_attn.q_proj", "row": 0, "column": 0 }] }',
+  );
+  const after = await answer(service, "plan", { runFile, text: runText, runFolder: begun });
   assert.deepEqual([before.exact, after.exact, after.trainableParameters], [false, true, 256]);
   // What the blocks are chosen by has been held all the same.
   assert.ok(after.peakBytes <= before.peakBytes && after.bytesByClass.gradients > 0);
