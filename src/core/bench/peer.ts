@@ -16,6 +16,7 @@ export interface Peer {
   threads: number;
 }
 
+/** What the peer measured of its own training: speed over all positions, the loss of each step before its update, memory. */
 export interface PeerResult {
   peer: string;
   tokensPerSecond: number;

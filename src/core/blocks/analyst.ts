@@ -11,13 +11,14 @@ import type { Analysis } from "../../protocol/coreProtocol.ts";
 /** A thread that is asked nothing for so long is ended. */
 const idleMs = 10_000;
 
-/** What the thread is asked and says. */
+/** What the thread is asked: the statistics of a block (rows, columns), row-major f32. */
 export interface Question {
   id: number;
   values: Float32Array;
   rows: number;
   columns: number;
 }
+/** What it answers to the question of that id, and how long it computed. */
 export interface Found {
   id: number;
   analysis: Analysis;
@@ -35,6 +36,7 @@ function program(): string {
   return existsSync(bundled) ? bundled : fileURLToPath(new URL("./analysisMain.ts", import.meta.url));
 }
 
+/** Asks the thread, which it starts when it is first needed. */
 export class Analyst {
   #worker: Worker | null = null;
   readonly #waiting = new Map<number, Waiting>();

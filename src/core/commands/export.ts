@@ -71,6 +71,7 @@ const written: Record<ExportFormat, string> = {
   peft: "The PEFT adapter stands",
 };
 
+/** `sparse-tuner export`: writes a run's result and says where it stands. Returns the exit code; throws UserError. */
 export async function exportRun(options: ExportOptions): Promise<number> {
   const { lines, notes } = await exportResult(options);
   printNotes(notes);

@@ -19,6 +19,7 @@ import { styleOf } from "../terminal/style.ts";
 import { adapterLines, inspectAdapter } from "./inspectAdapter.ts";
 import type { BlockPlace, InspectOptions } from "./options.ts";
 
+/** A matrix as --json prints it. */
 export interface MatrixValues {
   rows: number;
   columns: number;
@@ -29,6 +30,7 @@ export interface MatrixValues {
 /** Blocks listed in text; --json lists all. */
 const listed = 20;
 
+/** `sparse-tuner inspect`: what a run trains, or one of its blocks. Returns the exit code; throws UserError. */
 export async function inspect({ runFolder, block, step, json }: InspectOptions): Promise<number> {
   await requireRunFolder(runFolder);
   const file = path.join(runFolder, runFiles.config);
