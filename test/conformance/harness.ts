@@ -16,6 +16,8 @@ import { bf16Unit, expectClose, f32Tiny } from "../support/expectClose.ts";
 export type TestedDevice = Device & {
   /** Throws, or returns false, when the bytes beside a tensor's memory were overwritten. */
   checkGuards?(tensor: Tensor): unknown;
+  /** What its sums of products may be off beyond f32's error, relative to Σ|terms|. */
+  productError?: number;
   /** Elements of the largest case that a slow device is asked to compute; it then computes each once. */
   largestCase?: number;
 };
@@ -73,15 +75,15 @@ export function opCase<Name extends string>(definition: OpCase<Name>): Conforman
     async run(device, record) {
       if (device.largestCase !== undefined) {
         expected ??= runReference(definition);
-        return compare(definition, await runOn(device, definition, "view"), expected, " (rows of a taller tensor)");
+        return compare(definition, await runOn(device, definition, "view"), expected, device, " (rows of a taller tensor)");
       }
       // The first device that gets here pays for the reference; results are kept for the other devices.
       const results = await runOn(device, definition, "own");
       expected ??= runReference(definition);
-      compare(definition, results, expected, "");
+      compare(definition, results, expected, device, "");
       record(bytesOf(results));
       assert.deepEqual(bytesOf(await runOn(device, definition, "own")), bytesOf(results), "the same call twice gives different bits");
-      compare(definition, await runOn(device, definition, "view"), expected, " (rows of a taller tensor)");
+      compare(definition, await runOn(device, definition, "view"), expected, device, " (rows of a taller tensor)");
     },
   };
 }
@@ -165,7 +167,13 @@ function floatsOf<Name extends string>(reference: ReferenceDevice, tensors: Tens
   return Object.fromEntries(floats.map(([name, tensor]) => [name, reference.readExact(tensor)])) as Values<Name>;
 }
 
-function compare<Name extends string>(definition: OpCase<Name>, results: Results, context: ToleranceContext<Name>, where: string): void {
+function compare<Name extends string>(
+  definition: OpCase<Name>,
+  results: Results,
+  context: ToleranceContext<Name>,
+  { productError = 0 }: TestedDevice,
+  where: string,
+): void {
   for (const [name, { shape, dtype, data }] of entries(definition)) {
     const actual = results.get(name) as Float32Array | Int32Array;
     const tolerance = definition.outputs[name];
@@ -176,7 +184,9 @@ function compare<Name extends string>(definition: OpCase<Name>, results: Results
     } else if (tolerance === "exact") {
       expectSameBits(`${name}${where}`, actual, context.after[name]);
     } else {
-      const absolute = tolerance(context);
+      const own = tolerance(context);
+      const magnitude = context.magnitude[name];
+      const absolute = (i: number) => own(i) + productError * magnitude[i];
       const expected = context.after[name];
       // A bf16 output is the device's f32 result rounded once: half the spacing of bf16 numbers there comes on top, and only that.
       const rounding = (i: number) => (dtype === "bf16" ? bf16Unit * 2 ** Math.floor(Math.log2(Math.abs(expected[i]) + absolute(i))) : 0);

@@ -7,7 +7,8 @@
  *  - Parameter gradients accumulate (`+=`); activation gradients are fresh, except into the residual stream, where a flag says so.
  *  - Storage is f32 or bf16; arithmetic and accumulation are f32 or better. Writing into bf16 rounds to nearest, ties to even.
  *  - Operands of matmul, blockGradients and blockScores may mix f32 and bf16; the f32 one is then rounded to bf16.
- *  - Operands of matmul that are bf16 or rounded to it may lose 2⁻²⁸ of the largest in their tensor, where a card multiplies in f16.
+ *  - Where a card multiplies bf16 operands in f16, a product may lose 2⁻²¹ of the largest that entries of these tensors could have; where it has no matrix
+ *    units, four products at a time are added in f16, each with a relative error of 2⁻¹¹.
  *  - Ids, positions, targets and document starts outside their range throw; nothing is read or written out of bounds.
  *  - Every output element is summed in an order that does not depend on the number of threads.
  *

@@ -1,6 +1,6 @@
 /**
- * Products of bf16 operands in scaled f16, on a software card that has f16: conformance of matmul and of the methods' own, the same bits in every tile,
- * scales that follow the tensors.
+ * Products of bf16 operands in scaled f16, on a software card that has f16: conformance of matmul and of the methods' own, the largest sums, the same bits in
+ * every tile, scales that follow the tensors.
  */
 import assert from "node:assert/strict";
 import { rmSync } from "node:fs";
@@ -11,7 +11,12 @@ import { type TileShape, tileShapes } from "../../../../src/core/devices/webgpu/
 import { openWebgpuDevice, WebgpuDevice } from "../../../../src/core/devices/webgpu/webgpuDevice.ts";
 import { emulatedFragments } from "../../../support/emulatedFragments.ts";
 import { prepareLlvmpipe } from "../../../support/llvmpipe.ts";
+import { judge, lossCurve } from "../../../support/lossCurve.ts";
+import { temporaryFolder } from "../../run/smallRuns.ts";
 import { chosenCases, failuresOf, methodCases, productBits, smallStrip, writtenTensor } from "./products.ts";
+
+/** Of the four products that are summed in f16 each adds with an error of at most 2⁻¹¹ of what there is so far, which is no more than these four's Σ|terms|. */
+const productError = 4 * 2 ** -11;
 
 const { folder, skip } = prepare();
 after(() => folder && rmSync(folder, { recursive: true }));
@@ -29,7 +34,26 @@ test("conformance of matmul with bf16 operands in f16", { skip }, async () => {
   assert.match(device.description, /\(f16\)$/);
   const cases = chosenCases(13);
   assert.ok(cases.length > 10, `${cases.length} cases`);
-  assert.deepEqual(await failuresOf(device, cases), []);
+  assert.deepEqual(await failuresOf(device, cases, productError), []);
+  device.close();
+});
+
+test("four products are summed in f16, and no four overflow it", { skip }, async () => {
+  const device = await openWebgpuDevice();
+  const product = async (value: number, K: number) => {
+    const [a, b] = [1, 2].map(() => writtenTensor(device, [1, K], "bf16", () => value));
+    const out = device.allocate([1, 1], "f32", "workspace");
+    device.matmul(out, a, b, { transposeB: true });
+    const [sum] = await device.read(out);
+    for (const tensor of [a, b, out]) device.free(tensor);
+    return sum;
+  };
+  assert.equal(await product(1 + 2 ** -7, 1), 1 + 2 ** -6, "its square's last bit, 2⁻¹⁴, is none of f16's");
+  const largest = 2 - 2 ** -7; // of bf16's numbers below a power of two
+  for (const value of [largest, largest * 2 ** 50, largest * 2 ** -60]) {
+    const sum = await product(value, 70);
+    assert.ok(Math.abs(sum / (70 * value * value) - 1) < productError, `${sum} of 70 squares of ${value}`);
+  }
   device.close();
 });
 
@@ -42,8 +66,22 @@ test("the methods' own products in f16, in strips of a small workspace", { skip 
   const gpu = await openGpu();
   const cases = methodCases(3);
   assert.equal(cases.length, 12);
-  assert.deepEqual(await failuresOf(new SmallStrips(gpu), cases), []);
+  assert.deepEqual(await failuresOf(new SmallStrips(gpu), cases, productError), []);
   gpu.close();
+});
+
+test("a run in f16: its losses are the cpu's", { skip, timeout: 300_000 }, async (t) => {
+  const common = temporaryFolder(t);
+  const [ours, theirs, still] = [
+    await lossCurve(common, "webgpu", "bf16", 3, 2e-2),
+    await lossCurve(common, "cpu", "bf16", 3, 2e-2),
+    await lossCurve(common, "cpu", "bf16", 3, 0),
+  ];
+  const { found, most } = judge("bf16", ours, theirs, still);
+  t.diagnostic(
+    `worst ${found.worst.toExponential(1)} of ${most.worst.toExponential(1)}, mean ${found.mean.toExponential(1)} of ${most.mean.toExponential(1)}`,
+  );
+  assert.ok(found.worst <= most.worst && found.mean <= most.mean, `${ours} beside ${theirs}`);
 });
 
 test("every tile gives the same bits in f16", { skip }, async () => {

@@ -5,7 +5,6 @@ import type { MatmulOptions, Tensor } from "../../device.ts";
 import { type MatmulKernels, matmulKernel } from "../matmulKernels.ts";
 import type { Programs } from "../program.ts";
 import { matrixProduct } from "./matrixProduct.wgsl.ts";
-import { unscaling } from "./scale.wgsl.ts";
 import { tiledProduct, tileGroups } from "./tiledProduct.wgsl.ts";
 
 /** Which part of a·b is computed, and where it goes. */
@@ -92,7 +91,6 @@ export function matmul(
       tiledProduct({
         tile: shape,
         half,
-        declarations: half ? unscaling : "",
         accumulate,
         words,
         place: places.out,

@@ -180,7 +180,7 @@ export function matrixProduct(o: MatrixProduct): string {
     }`,
   );
   return `${fragments.declarations}
-${unscaling}
+${unscaling()}
 ${a.declarations}
 ${b.declarations}
 var<workgroup> results: array<f32, ${(invocations / unit.lanes) * M * N}>;

@@ -1,7 +1,8 @@
 /**
  * The power of two that brings a tensor's largest finite entry into [2¹⁴, 2¹⁵), where f16 holds what bf16 holds: an entry 2³¹ times smaller than the largest keeps
  * all its 8 bits, and what is smaller still loses at most 2⁻³⁹ of the largest (2⁻²⁸ on a card without f16's subnormal numbers).
- * No sum of scaled products overflows: each is below 2³⁰, and f32 reaches 2¹²⁷. Infinity and NaN are not counted, and stay what they are.
+ * No f32 sum of scaled products overflows: each is below 2³⁰, and f32 reaches 2¹²⁷. A kernel that sums in f16 takes its operands lower, and their smallest
+ * entries lose so many powers of two more. Infinity and NaN are not counted, and stay what they are.
  */
 import type { Tensor } from "../../device.ts";
 import type { Programs } from "../program.ts";
@@ -53,14 +54,17 @@ fn largest(own: u32, lane: u32) -> u32 {
   return partial[0];
 }`;
 
-/** For a kernel with `scales`, `scale_a` and `scale_b`: entries · up_a and up_b fit f16, and `unscaled` brings a sum of their products back. Powers of two are exact. */
-export const unscaling = `var<private> up_a: f32;
+/**
+ * For a kernel with `scales`, `scale_a` and `scale_b`: entries · up_a and up_b are below 2 to the power 15 − `lowered`, and `unscaled` brings a sum of their
+ * products back. Powers of two are exact.
+ */
+export const unscaling = (lowered = 0) => `var<private> up_a: f32;
 var<private> up_b: f32;
 var<private> back: i32;
 fn power_of_two(e: i32) -> f32 { return bitcast<f32>(u32(e + 127) << 23u); }
 fn bring_to_scale() {
-  let a = i32(scales(p.scale_a));
-  let b = i32(scales(p.scale_b));
+  let a = i32(scales(p.scale_a)) - ${lowered};
+  let b = i32(scales(p.scale_b)) - ${lowered};
   up_a = power_of_two(a);
   up_b = power_of_two(b);
   back = -(a + b);

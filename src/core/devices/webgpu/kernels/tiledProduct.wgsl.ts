@@ -1,9 +1,16 @@
 /**
  * The register-tiled product that matmul and other ops use: tiles of the result, 16 × 16 invocations with 4 × 4 sums each in every 64 × 64 of a tile. Operands
- * are WGSL expressions, brought into workgroup memory a slice of k at a time, as f32 or as scaled f16; sums are f32.
+ * are WGSL expressions, brought into workgroup memory a slice of k at a time, as f32 or as scaled f16. Sums are f32; of f16 operands four products are summed
+ * in f16 before they are added, because many cards compute two of these in the time of one f32.
  * The rule to keep: an element's sum runs over k from first to last whatever the tile, so that the tile can be chosen by its speed.
  */
+import { unscaling } from "./scale.wgsl.ts";
+
 const slice = 16;
+/** Products summed in f16. */
+const halfSum = 4;
+/** Operands below 2⁷: two bf16 numbers below that have a product of at most (1 − 2⁻⁸)²·2¹⁴, and four of these stay below f16's largest number, 65504. */
+const lowered = 8;
 
 /** Rows and columns of the result that a workgroup computes, multiples of 64. */
 export interface TileShape {
@@ -37,7 +44,7 @@ export interface TiledProduct {
   place?: string;
   /** 64 × 64 unless said. */
   tile?: TileShape;
-  /** Workgroup memory holds f16; `a` and `b` are scaled, and the declarations bring them to scale and back. */
+  /** In f16: `a` and `b` are bf16 numbers multiplied by `up_a` and `up_b`, over the parameters of {@link unscaling}. */
   half?: boolean;
 }
 
@@ -51,9 +58,24 @@ export function tiledProduct(o: TiledProduct): string {
   const fetch = (member: number, alongK: boolean) =>
     alongK ? `let member = index / ${slice}u; let depth = index % ${slice}u;` : `let member = index % ${member}u; let depth = index / ${member}u;`;
   const four = (tile: string, length: number, at: string, part: number) =>
-    `vec4f(${range(4).map((i) => `f32(${tile}[k * ${length}u + ${64 * part}u + ${at} * 4u + ${i}u])`)})`;
+    `vec4(${range(4).map((i) => `${tile}[k * ${length}u + ${64 * part}u + ${at} * 4u + ${i}u]`)})`;
   const sums = down.flatMap((y) => range(4).flatMap((i) => across.map((x) => ({ y, i, x, name: `sum_${y}_${i}_${x}` }))));
-  return `${o.declarations ?? ""}
+  const addProducts = (to: string) => `
+        ${down.map((y) => `let left_${y} = ${four("tile_a", rows, "local.y", y)};`).join("\n        ")}
+        ${across.map((x) => `let right_${x} = ${four("tile_b", columns, "local.x", x)};`).join("\n        ")}
+        ${sums.map(({ y, i, x, name }) => `${to}${name} += left_${y}[${i}] * right_${x};`).join("\n        ")}`;
+  const addSlice = o.half
+    ? // What lies beyond K is zero in the tiles, so the last sum may be of fewer.
+      `for (var first = 0u; first < depths; first += ${halfSum}u) {
+      ${sums.map(({ name }) => `var half_${name} = vec4h();`).join(" ")}
+      for (var k = first; k < first + ${halfSum}u; k++) {${addProducts("half_")}
+      }
+      ${sums.map(({ name }) => `${name} += vec4f(half_${name});`).join("\n      ")}
+    }`
+    : `for (var k = 0u; k < depths; k++) {${addProducts("")}
+    }`;
+  return `${o.half ? unscaling(lowered) : ""}
+${o.declarations ?? ""}
 var<workgroup> tile_a: array<${stored}, ${rows * slice}>;
 var<workgroup> tile_b: array<${stored}, ${columns * slice}>;
 fn element_a(row: u32, k: u32) -> f32 { return ${o.a}; }
@@ -79,11 +101,7 @@ ${o.words ? storeWords(o) : storeElements(o)}
     }
     workgroupBarrier();
     let depths = min(${slice}u, p.K - k0);
-    for (var k = 0u; k < depths; k++) {
-      ${down.map((y) => `let left_${y} = ${four("tile_a", rows, "local.y", y)};`).join("\n      ")}
-      ${across.map((x) => `let right_${x} = ${four("tile_b", columns, "local.x", x)};`).join("\n      ")}
-      ${sums.map(({ y, i, x, name }) => `${name} += left_${y}[${i}] * right_${x};`).join("\n      ")}
-    }
+    ${addSlice}
     workgroupBarrier();
   }
   ${sums.map(({ y, i, x, name }) => `store(row0 + ${64 * y + i}u + local.y * 4u, column0 + ${64 * x}u + local.x * 4u, ${name});`).join("\n  ")}
