@@ -30,6 +30,7 @@ import { adamwStep } from "./kernels/adamwStep.wgsl.ts";
 import { addGroupGradients, addLowRankGradients } from "./kernels/adaptedGradients.wgsl.ts";
 import * as attention from "./kernels/attention.wgsl.ts";
 import { addBias, biasBackward } from "./kernels/bias.wgsl.ts";
+import { blockGradients } from "./kernels/blockGradients.wgsl.ts";
 import { blockMeans } from "./kernels/blockMeans.wgsl.ts";
 import { columnDots } from "./kernels/columnDots.wgsl.ts";
 import { columnSumSquares } from "./kernels/columnSumSquares.wgsl.ts";
@@ -338,15 +339,9 @@ fn result(row: u32, sum: f32) -> f32 { return sum; }`;
       scatterBlock(this.programs, this.rows(weight, rowStart, rowCount), values, width, { rowCount, columnStart, columnCount, offset });
   }
 
-  /** A product for each block. */
   blockGradients(dBlocks: Tensor, dOut: Tensor, slices: Tensor, blocks: BlockTable): void {
     const { N, blocks: checked } = blockShapes.checkBlockGradients(dBlocks, dOut, slices, blocks);
-    const stride = shapes.columnsOf(slices);
-    for (const { rowStart, rowCount, columnCount, offset, sliceStart } of checked) {
-      const part = { N: columnCount, K: N, first: rowStart, rows: rowCount, from: { first: sliceStart, stride } };
-      const own = this.elements(dBlocks, offset, rowCount * columnCount);
-      matmul(this.programs, this.kernels, own, dOut, slices, { transposeA: true, accumulate: true }, part);
-    }
+    blockGradients(this.programs, this.kernels, dBlocks, dOut, slices, this.table(blocks), checked, N);
   }
 
   /** So many whole blocks of the gradient at a time as the workspace holds. */

@@ -171,6 +171,17 @@ async function compiled(unit: MatrixUnit, shape: MatrixShape): Promise<{ modules
         card.matmul(out, a, b, { transposeA, transposeB, accumulate });
         for (const tensor of [a, b, out]) card.free(tensor);
       }
+  for (const [, dOutType, slicesType] of dtypes)
+    for (const columnCount of [16, 9]) {
+      const [dBlocks, dOut, slices] = [
+        card.allocate([2 * 24 * columnCount], "f32", "workspace"),
+        card.allocate([64, M], dOutType, "workspace"),
+        card.allocate([64, 16 + columnCount], slicesType, "workspace"),
+      ];
+      const blocks = [0, 1].flatMap((i) => [24 * i, 24, 16 * i, columnCount, 24 * columnCount * i, 16 * i]);
+      card.blockGradients(dBlocks, dOut, slices, Int32Array.from(blocks));
+      for (const tensor of [dBlocks, dOut, slices]) card.free(tensor);
+    }
   await Promise.all(infos);
   await card.read(card.allocate([1], "f32", "workspace")).catch((error: Error) => noRoom(error) || complaints.push(error.message));
   card.close();

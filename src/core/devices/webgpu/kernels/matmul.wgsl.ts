@@ -1,11 +1,8 @@
-/**
- * matmul: which kernel and which tile a product takes, and where its operands' elements lie.
- */
+/** matmul: where its operands' elements lie. */
 import type { MatmulOptions, Tensor } from "../../device.ts";
-import { type MatmulKernels, matmulKernel } from "../matmulKernels.ts";
+import type { MatmulKernels } from "../matmulKernels.ts";
 import type { Programs } from "../program.ts";
-import { matrixProduct } from "./matrixProduct.wgsl.ts";
-import { tiledProduct, tileGroups } from "./tiledProduct.wgsl.ts";
+import { product } from "./product.wgsl.ts";
 
 /** Which part of a·b is computed, and where it goes. */
 export interface Part {
@@ -31,74 +28,27 @@ export function matmul(
   { transposeA = false, transposeB = false, accumulate = false }: MatmulOptions,
   { N, K, first, rows, from = { first: 0, stride: N }, to = { first: 0, stride: N } }: Part,
 ): void {
-  if (rows === 0 || N === 0) return;
-  const bf16 = a.dtype === "bf16" || b.dtype === "bf16";
-  const kernel = matmulKernel(kernels.units, bf16);
-  const form = `${transposeA ? "T" : "N"}${transposeB ? "T" : "N"}${accumulate ? " +=" : ""}`;
-  const scaled = kernel.kind === "f32" ? null : kernels.scales.of(a, b);
-  const tensors = { out, a, b, ...(scaled ? { scales: kernels.scales.tensor } : {}) };
-  const windows = { b_first: from.first, b_stride: from.stride, out_first: to.first, out_stride: to.stride };
-  const params = { M: rows, N, K, first, stride: a.shape.at(-1) ?? 1, ...windows, ...(scaled ? { scale_a: scaled[0], scale_b: scaled[1] } : {}) };
-  const places = {
-    a: transposeA ? "k * p.stride + p.first + row" : "(p.first + row) * p.K + k",
-    b: transposeB ? "column * p.K + k" : "k * p.b_stride + p.b_first + column",
-    out: "row * p.out_stride + p.out_first + column",
-  };
-  const words = out.dtype === "bf16";
-  if (kernel.kind === "matrix") {
-    const wide = programs.wide(
-      { a: { tensor: a, places: [params.stride, transposeA ? first : 0] }, b: { tensor: b, places: transposeB ? [K] : [from.stride, from.first] } },
-      [out, kernels.scales.tensor],
-    );
-    const { shape, timed } = kernels.tuner.choose(`matrix ${form} ${wide}`, kernel.shapes, { rows, N, K });
-    programs.run({
-      name: `matmul ${form} matrix ${shape.rows} ${shape.columns}`,
-      enables: kernel.fragments.enables,
-      tensors,
-      wide,
-      params,
-      timed,
-      wgsl: () =>
-        matrixProduct({
-          fragments: kernel.fragments,
-          unit: kernel.unit,
-          shape,
-          places,
-          wide,
-          aAlongK: !transposeA,
-          bAlongK: transposeB,
-          accumulate,
-          words,
-        }),
-      groups: tileGroups(rows, N, shape),
-    });
-    return;
-  }
-  const half = kernel.kind === "f16";
-  const value = (name: "a" | "b", tensor: Tensor) => {
-    const read = `${name}(${places[name]})`;
-    const element = bf16 && tensor.dtype === "f32" ? `rounded(${read})` : read;
-    return half ? `${element} * up_${name}` : element;
-  };
-  const { shape, timed } = kernels.tuner.choose(`${kernel.kind} ${form}`, kernel.shapes, { rows, N, K });
-  programs.run({
-    name: `matmul ${form} ${kernel.kind} ${shape.rows} ${shape.columns}`,
-    enables: half ? ["f16"] : [],
-    tensors,
-    params,
-    timed,
-    wgsl: () =>
-      tiledProduct({
-        tile: shape,
-        half,
-        accumulate,
-        words,
-        place: places.out,
-        a: value("a", a),
-        b: value("b", b),
-        aAlongK: !transposeA,
-        bAlongK: transposeB,
-      }),
-    groups: tileGroups(rows, N, shape),
+  const stride = a.shape.at(-1) ?? 1;
+  product(programs, kernels, {
+    name: `matmul ${transposeA ? "T" : "N"}${transposeB ? "T" : "N"}`,
+    out,
+    a: {
+      tensor: a,
+      place: transposeA ? "k * p.stride + p.first + row" : "(p.first + row) * p.K + k",
+      alongK: !transposeA,
+      lines: [stride, transposeA ? first : 0],
+    },
+    b: {
+      tensor: b,
+      place: transposeB ? "column * p.K + k" : "k * p.b_stride + p.b_first + column",
+      alongK: transposeB,
+      lines: transposeB ? [K] : [from.stride, from.first],
+    },
+    place: "row * p.out_stride + p.out_first + column",
+    params: { first, stride, b_first: from.first, b_stride: from.stride, out_first: to.first, out_stride: to.stride },
+    accumulate,
+    rows,
+    N,
+    K,
   });
 }

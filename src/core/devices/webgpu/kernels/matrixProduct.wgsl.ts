@@ -7,7 +7,7 @@
  */
 
 import { unscaling } from "./scale.wgsl.ts";
-import type { TileShape } from "./tiledProduct.wgsl.ts";
+import { type Several, single, type TileShape } from "./tiledProduct.wgsl.ts";
 
 /** One multiplication of the card: M × K by K × N, by a subgroup of `lanes` invocations. */
 export interface MatrixUnit {
@@ -104,14 +104,15 @@ export interface MatrixProduct {
   accumulate: boolean;
   /** out is bf16, and two neighbouring columns from an even one on are a word. */
   words: boolean;
+  several?: Several;
 }
 
 const range = (count: number) => Array.from({ length: count }, (_, i) => i);
 
 /** An operand's way into workgroup memory: lines along k, one a row (column) of the result, or lines along these, one a k. */
-function operand(name: "a" | "b", alongK: boolean, members: number, { places, wide, fragments, unit, shape }: MatrixProduct) {
+function operand(name: "a" | "b", alongK: boolean, members: number, { places, wide, fragments, unit, shape, several = single }: MatrixProduct) {
   const { stored } = fragments;
-  const [member, limit] = name === "a" ? ["row", "p.M"] : ["column", "p.N"];
+  const [member, limit] = name === "a" ? ["row", several.rows] : ["column", several.columns];
   const line = alongK ? slice : members;
   const stride = line + padding;
   const rounds = (members * slice) / fetched / needs(unit, shape).invocations;
@@ -152,7 +153,7 @@ fn stage_${name}(at: u32, eight: vec4u) {
 
 /** A kernel for out (M, N) over the parameters M, N, K, the scales' and what the places read. */
 export function matrixProduct(o: MatrixProduct): string {
-  const { unit, fragments, shape, aAlongK, bAlongK } = o;
+  const { unit, fragments, shape, aAlongK, bAlongK, several = single } = o;
   const { M, N, K } = unit;
   const a = operand("a", aAlongK, shape.rows, o);
   const b = operand("b", bAlongK, shape.columns, o);
@@ -181,11 +182,13 @@ export function matrixProduct(o: MatrixProduct): string {
   );
   return `${fragments.declarations}
 ${unscaling()}
+${several.declarations}
 ${a.declarations}
 ${b.declarations}
 var<workgroup> results: array<f32, ${(invocations / unit.lanes) * M * N}>;
 ${store(o)}
 @compute @workgroup_size(${invocations}) fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) invocation: u32, ${fragments.parameter}) {
+  ${several.begin}
   ${fragments.begin}
   let row0 = group.y * ${shape.rows}u;
   let column0 = group.x * ${shape.columns}u;
@@ -215,7 +218,7 @@ ${store(o)}
 }
 
 /** All invocations write what all subgroups have left in `results`. */
-function store({ unit: { M, N }, unit, shape, places, accumulate, words }: MatrixProduct): string {
+function store({ unit: { M, N }, unit, shape, places, accumulate, words, several = single }: MatrixProduct): string {
   const { invocations } = needs(unit, shape);
   const across = shape.columns / shape.own.columns;
   const value = (at: string, index: string) => `unscaled(results[${index}])${accumulate ? ` + out(${at})` : ""}`;
@@ -230,7 +233,7 @@ function store({ unit: { M, N }, unit, shape, places, accumulate, words }: Matri
     let subgroup = index / ${M * N}u;
     let row = row0 + subgroup / ${across}u * ${shape.own.rows}u + index % ${M * N}u / ${N}u;
     let column = column0 + subgroup % ${across}u * ${shape.own.columns}u + index % ${N}u;
-    if (row < p.M && column < p.N) {
+    if (row < ${several.rows} && column < ${several.columns}) {
       let at = ${places.out};
       ${write}
     }

@@ -22,10 +22,23 @@ const smallTile: TileShape = { rows: 64, columns: 64 };
 /** From the smallest. */
 export const tileShapes: readonly TileShape[] = [smallTile, { rows: 128, columns: 64 }, { rows: 128, columns: 128 }];
 
-/** Workgroups of {@link tiledProduct}. */
-export function tileGroups(rows: number, columns: number, tile: TileShape = smallTile): [number, number, number] {
-  return [Math.ceil(columns / tile.columns), Math.ceil(rows / tile.rows), 1];
+/** Workgroups of {@link tiledProduct}, in z so many products. */
+export function tileGroups(rows: number, columns: number, tile: TileShape = smallTile, products = 1): [number, number, number] {
+  return [Math.ceil(columns / tile.columns), Math.ceil(rows / tile.rows), products];
 }
+
+/** What differs from product to product where one dispatch computes several. */
+export interface Several {
+  /** Functions and private variables. */
+  declarations: string;
+  /** The first statements of `main`, in which `group.z` is the product. */
+  begin: string;
+  /** Rows and columns of the result, in place of the parameters M and N. */
+  rows: string;
+  columns: string;
+}
+
+export const single: Several = { declarations: "", begin: "", rows: "p.M", columns: "p.N" };
 
 export interface TiledProduct {
   /** Element (row, k) of the left operand as WGSL. */
@@ -44,6 +57,7 @@ export interface TiledProduct {
   place?: string;
   /** 64 × 64 unless said. */
   tile?: TileShape;
+  several?: Several;
   /** In f16: `a` and `b` are bf16 numbers multiplied by `up_a` and `up_b`, over the parameters of {@link unscaling}. */
   half?: boolean;
 }
@@ -53,6 +67,7 @@ const range = (count: number) => Array.from({ length: count }, (_, i) => i);
 /** A kernel for out (M, N) over the parameters M, N, K. */
 export function tiledProduct(o: TiledProduct): string {
   const { rows, columns } = o.tile ?? smallTile;
+  const several = o.several ?? single;
   const [down, across] = [range(rows / 64), range(columns / 64)];
   const stored = o.half ? "f16" : "f32";
   const fetch = (member: number, alongK: boolean) =>
@@ -75,6 +90,7 @@ export function tiledProduct(o: TiledProduct): string {
     : `for (var k = 0u; k < depths; k++) {${addProducts("")}
     }`;
   return `${o.half ? unscaling(lowered) : ""}
+${several.declarations}
 ${o.declarations ?? ""}
 var<workgroup> tile_a: array<${stored}, ${rows * slice}>;
 var<workgroup> tile_b: array<${stored}, ${columns * slice}>;
@@ -82,6 +98,7 @@ fn element_a(row: u32, k: u32) -> f32 { return ${o.a}; }
 fn element_b(k: u32, column: u32) -> f32 { return ${o.b}; }
 ${o.words ? storeWords(o) : storeElements(o)}
 @compute @workgroup_size(16, 16) fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u, @builtin(local_invocation_index) invocation: u32) {
+  ${several.begin}
   let row0 = group.y * ${rows}u;
   let column0 = group.x * ${columns}u;
   ${o.half ? "bring_to_scale();" : ""}
@@ -90,13 +107,13 @@ ${o.words ? storeWords(o) : storeElements(o)}
     for (var index = invocation; index < ${rows * slice}u; index += 256u) {
       ${fetch(rows, o.aAlongK)}
       var value = 0.0;
-      if (row0 + member < p.M && k0 + depth < p.K) { value = element_a(row0 + member, k0 + depth); }
+      if (row0 + member < ${several.rows} && k0 + depth < p.K) { value = element_a(row0 + member, k0 + depth); }
       tile_a[depth * ${rows}u + member] = ${stored}(value);
     }
     for (var index = invocation; index < ${columns * slice}u; index += 256u) {
       ${fetch(columns, o.bAlongK)}
       var value = 0.0;
-      if (column0 + member < p.N && k0 + depth < p.K) { value = element_b(k0 + depth, column0 + member); }
+      if (column0 + member < ${several.columns} && k0 + depth < p.K) { value = element_b(k0 + depth, column0 + member); }
       tile_b[depth * ${columns}u + member] = ${stored}(value);
     }
     workgroupBarrier();
@@ -108,18 +125,28 @@ ${o.words ? storeWords(o) : storeElements(o)}
 }`;
 }
 
-const storeElements = ({ half, accumulate, place = "row * p.N + column" }: TiledProduct) => `fn store(row: u32, first: u32, sums: vec4f) {
-  if (row >= p.M) { return; }
-  for (var j = 0u; j < min(4u, max(p.N, first) - first); j++) {
+const storeElements = ({
+  half,
+  accumulate,
+  place = "row * p.N + column",
+  several = single,
+}: TiledProduct) => `fn store(row: u32, first: u32, sums: vec4f) {
+  if (row >= ${several.rows}) { return; }
+  for (var j = 0u; j < min(4u, max(${several.columns}, first) - first); j++) {
     let column = first + j;
     let at = ${place};
     set_out(at, ${half ? "unscaled(sums[j])" : "sums[j]"}${accumulate ? " + out(at)" : ""});
   }
 }`;
 
-const storeWords = ({ half, accumulate, place = "row * p.N + column" }: TiledProduct) => `fn store(row: u32, first: u32, sums: vec4f) {
-  if (row >= p.M) { return; }
-  for (var j = 0u; j < min(4u, max(p.N, first) - first); j += 2u) {
+const storeWords = ({
+  half,
+  accumulate,
+  place = "row * p.N + column",
+  several = single,
+}: TiledProduct) => `fn store(row: u32, first: u32, sums: vec4f) {
+  if (row >= ${several.rows}) { return; }
+  for (var j = 0u; j < min(4u, max(${several.columns}, first) - first); j += 2u) {
     let column = first + j;
     let at = ${place};
     let low = bf16_bits(${half ? "unscaled(sums[j])" : "sums[j]"}${accumulate ? " + out(at)" : ""});
