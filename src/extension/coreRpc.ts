@@ -74,7 +74,8 @@ export class CoreRpc {
   }
 }
 
-function unreachable(message: string): UserError {
+/** The refusal `core/unreachable`. */
+export function unreachable(message: string): UserError {
   return new UserError("core/unreachable", message, "Look whether the run still goes on, and attach again or resume it.", { badInput: false });
 }
 

@@ -1,8 +1,8 @@
 /**
- * The tie between this window and the core of one run: attaches to the one that the register knows, starts one, notices when it hangs, and starts it
- * again after a crash as far as the budget goes. What the events mean is the history's and the session's.
- * The rules to keep: without trust nothing is started or connected to; a process is signalled only if the register and the operating system agree on it;
- * every event reaches the history once; letting go of a core never ends it.
+ * The tie between this window and the core of one run: attaches to the one that the register knows, carries what it says and what it is told, and notices
+ * when it hangs or goes. When one is started, and what follows when it has gone without a word, is its supervisor's (`coreSupervisor.ts`); what the events
+ * mean is the history's and the session's.
+ * The rules to keep: without trust nothing is started or connected to; every event reaches the history once; letting go of a core never ends it.
  */
 import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
@@ -12,15 +12,14 @@ import type { LiveRunRecord } from "../../protocol/liveRun.ts";
 import type { Failure } from "../../protocol/panelProtocol.ts";
 import { UserError } from "../../protocol/userError.ts";
 import { CoreClient, type CoreEnd } from "../coreClient.ts";
-import { findLiveRun, killLiveRun, type LiveRun } from "../liveRuns.ts";
+import { unreachable } from "../coreRpc.ts";
+import { findLiveRun, type LiveRun } from "../liveRuns.ts";
+import { CoreSupervisor, type StartOptions } from "./coreSupervisor.ts";
 import { CrashBudget } from "./crashBudget.ts";
-import { failureFrom, failureOf, restricted } from "./failures.ts";
+import { failureFrom, notLive, restricted } from "./failures.ts";
 import { type LinkListener, type LinkState, type LinkTimes, usualTimes } from "./linkState.ts";
-import { readLogTail } from "./logTail.ts";
 import type { RunHistory } from "./runHistory.ts";
 import type { RunServices } from "./runServices.ts";
-import { startOrJoin } from "./startOrJoin.ts";
-import { forgetStop, noteStop, wasStopped } from "./stopRequests.ts";
 
 /** A core that lives answers within that. */
 const soonMs = 1500;
@@ -32,20 +31,13 @@ export class CoreLink {
   state: LinkState = { kind: "away" };
   /** Why the last core ended or could not be started, where the event log does not say. */
   failure: Failure | null = null;
-  logTail: string[] = [];
   readonly #runFolder: string;
   readonly #history: RunHistory;
   readonly #services: RunServices;
   readonly #listener: LinkListener;
   readonly #times: LinkTimes;
-  readonly #budget: CrashBudget;
+  readonly #supervisor: CoreSupervisor;
   #watchingFrames = false;
-  /** Killed by a person: that is no crash. */
-  #killed = false;
-  /** Stopped by a person: a core that is still to come is told so, and one that crashes is not started again. */
-  #stopWanted = false;
-  /** When the core that was spoken of last began. */
-  #coreBeganMs = 0;
   #disposed = false;
   #connecting: Promise<"attached" | "gone" | "refused"> | null = null;
   #askingStatus = false;
@@ -65,7 +57,15 @@ export class CoreLink {
     this.#services = services;
     this.#listener = listener;
     this.#times = { ...usualTimes, ...times };
-    this.#budget = budget;
+    this.#supervisor = new CoreSupervisor(runFolder, history, services, this.#times.aloneMs, budget, {
+      isDisposed: () => this.#disposed,
+      isAttached: () => this.client !== null,
+      connect: (record) => this.#connect(record),
+      expectCore: () => this.#expectCore(),
+      wait: (ms) => this.#wait(ms),
+      stop: () => this.command("stop").catch(() => undefined),
+      stayAway: (failure) => this.#stayAway(failure),
+    });
   }
 
   /** The core, when it is attached to. */
@@ -73,9 +73,14 @@ export class CoreLink {
     return this.state.kind === "attached" ? this.state.client : null;
   }
 
+  /** The last lines of the log of the core that crashed last; none once another was started. */
+  get logTail(): readonly string[] {
+    return this.#supervisor.logTail;
+  }
+
   /** Whether a core that is still to come will be stopped as soon as it is reached. */
   get stopping(): boolean {
-    return this.#stopWanted && this.#coming;
+    return this.#supervisor.stopWanted && this.#coming;
   }
 
   get #coming(): boolean {
@@ -99,26 +104,18 @@ export class CoreLink {
   }
 
   /** Starts a core (or finds the one that is alive) and attaches. Throws UserError. */
-  async start(options: { acceptChanges?: boolean } = {}): Promise<void> {
+  async start(options: StartOptions = {}): Promise<void> {
     if (!this.#services.isTrusted()) throw restricted();
     if (this.state.kind === "starting") {
-      this.#stopWanted = false;
+      this.#supervisor.stopWanted = false;
       return this.#wake();
     }
     if (this.state.kind !== "away" && this.state.kind !== "refused") return;
-    this.#budget.renew();
-    this.#killed = false;
-    try {
-      await forgetStop(this.#runFolder).catch(this.#logError);
-      await this.#startAndConnect(options);
-    } catch (error) {
-      this.#fail(failureOf(error));
-      throw error;
-    }
+    await this.#supervisor.start(options);
   }
 
   /** Lets a paused core go on, or starts one; one that is just ending is waited for. Throws UserError. */
-  async resume(options: { acceptChanges?: boolean } = {}): Promise<void> {
+  async resume(options: StartOptions = {}): Promise<void> {
     try {
       if (this.client) return await this.command("resume");
     } catch (error) {
@@ -132,10 +129,7 @@ export class CoreLink {
   async command(name: CommandName): Promise<void> {
     if (!this.#services.isTrusted()) throw restricted();
     const { client } = this;
-    if (name === "stop" && (client || this.#coming)) {
-      this.#stopWanted = true;
-      await noteStop(this.#runFolder).catch(this.#logError);
-    }
+    if (name === "stop" && (client || this.#coming)) await this.#supervisor.noteStop();
     if (name === "stop" && this.#coming) {
       this.#wake();
       return this.#listener.onChange();
@@ -175,9 +169,7 @@ export class CoreLink {
     if (this.state.kind === "away" || this.state.kind === "starting") throw notLive();
     if (!this.silent)
       throw new UserError("run/responding", "The run's process still answers.", "Stop it, so that it saves before it ends.", { badInput: false });
-    this.#killed = true;
-    if (await killLiveRun(this.#runFolder)) return this.#gone();
-    this.#killed = false;
+    if (await this.#supervisor.kill()) return this.#gone();
     throw new UserError("run/no-process", "No process of this run is known to the register and the system alike.", "Refresh the runs.", {
       badInput: false,
     });
@@ -198,27 +190,19 @@ export class CoreLink {
   }
 
   #set(state: LinkState): void {
-    if (state.kind === "away" || state.kind === "refused") this.#stopWanted = false;
+    if (state.kind === "away" || state.kind === "refused") this.#supervisor.stopWanted = false;
     this.state = state;
     this.#listener.onChange();
   }
 
-  #fail(failure: Failure): void {
-    this.failure = failure;
-    this.#set({ kind: "away" });
-  }
-
-  async #startAndConnect(options: { acceptChanges?: boolean } = {}): Promise<void> {
+  #expectCore(): void {
     this.failure = null;
     this.#set({ kind: "starting" });
-    const record = await startOrJoin(this.#runFolder, this.#services, {
-      resume: this.#history.lastSequence > 0,
-      acceptChanges: options.acceptChanges,
-      aloneMs: this.#times.aloneMs,
-    });
-    if (this.#disposed) return;
-    this.logTail = [];
-    if ((await this.#connect(record)) === "gone") await this.#lost();
+  }
+
+  #stayAway(failure: Failure | null): void {
+    if (failure) this.failure = failure;
+    this.#set({ kind: "away" });
   }
 
   #connect(record: LiveRunRecord): Promise<"attached" | "gone" | "refused"> {
@@ -234,7 +218,7 @@ export class CoreLink {
     for (let found: LiveRun = { kind: "live", record }; found.kind === "live"; found = await findLiveRun(this.#runFolder)) {
       if (this.#disposed || !this.#services.isTrusted()) break;
       const { pid, startedMs } = found.record;
-      this.#coreBeganMs = startedMs;
+      this.#supervisor.coreBeganMs = startedMs;
       this.#set({ kind: "connecting", pid, sinceMs });
       try {
         await this.#attachTo(found.record);
@@ -278,12 +262,12 @@ export class CoreLink {
       },
     });
     if (this.#disposed) return client.close();
-    if (ended.length > 0) throw unreachable();
+    if (ended.length > 0) throw unreachable("The core has gone.");
     this.failure = null;
-    this.#killed = false;
+    this.#supervisor.killed = false;
     this.#set({ kind: "attached", client, status: client.hello.status, responding: true });
     try {
-      if (this.#stopWanted) await client.command("stop", randomUUID());
+      if (this.#supervisor.stopWanted) await client.command("stop", randomUUID());
       await this.tellKeepRunning();
       await client.follow(this.#history.lastSequence);
       if (this.#watchingFrames) await this.#tellWatching(client, true);
@@ -340,47 +324,7 @@ export class CoreLink {
       if (end.outcome === "failed" && end.error && progress.outcome !== "failed") this.failure = failureFrom(end.error);
       return this.#set({ kind: "away" });
     }
-    await this.#lost(silent);
-  }
-
-  /** It went without a word: it is still there, was killed on purpose, or has crashed. */
-  async #lost(silent = false): Promise<void> {
-    const found = await findLiveRun(this.#runFolder);
-    if (found.kind === "live" && (await this.#connect(found.record)) !== "gone") return;
-    if (this.#disposed) return;
-    const { progress } = this.#history;
-    // Whoever ends a core that hangs does not want it back at once.
-    if (progress.outcome !== null || this.#killed || silent || !this.#services.isTrusted()) {
-      this.#killed = false;
-      return this.#set({ kind: "away" });
-    }
-    await this.#crashed();
-  }
-
-  async #crashed(): Promise<void> {
-    const { progress } = this.#history;
-    this.logTail = await readLogTail(this.#runFolder);
-    const position = progress.position ?? "its start";
-    const verdict = this.#budget.crashed(performance.now(), position);
-    const told = verdict.restart ? `is started again in ${verdict.delayMs / 1000} s` : `is not started again (${verdict.because})`;
-    this.#services.log(`${this.#runFolder}: the core crashed at ${position} and ${told}`);
-    if (!verdict.restart) return this.#fail(crashFailure(position, verdict.because));
-    progress.position = null;
-    this.#set({ kind: "starting" });
-    const beganMs = this.#coreBeganMs;
-    if (!this.#stopWanted) await this.#wait(verdict.delayMs);
-    this.#stopWanted ||= await wasStopped(this.#runFolder, beganMs);
-    if (this.#disposed) return;
-    if (this.#stopWanted) return this.#stopOthers();
-    await this.#startAndConnect().catch((error: unknown) => this.#fail(failureOf(error)));
-    // While the core was being started, a window that did not know of it may have stopped the run.
-    if (this.client && (await wasStopped(this.#runFolder, beganMs))) await this.command("stop").catch(() => undefined);
-  }
-
-  /** Nothing is started here any more; a core that another window has started meanwhile is told to stop. */
-  async #stopOthers(): Promise<void> {
-    const found = await findLiveRun(this.#runFolder);
-    if (found.kind !== "live" || (await this.#connect(found.record)) === "gone") this.#set({ kind: "away" });
+    await this.#supervisor.coreLost({ silent });
   }
 
   readonly #logError = (error: unknown): void => this.#services.log(`${this.#runFolder}: ${error instanceof Error ? error.message : error}`);
@@ -394,19 +338,4 @@ export class CoreLink {
       };
     });
   }
-}
-
-function unreachable(): UserError {
-  return new UserError("core/unreachable", "The core has gone.", "Look whether the run still goes on, and attach again or resume it.", {
-    badInput: false,
-  });
-}
-
-function notLive(): UserError {
-  return new UserError("run/not-live", "No process works on the run.", "Resume the run.", { badInput: false });
-}
-
-function crashFailure(position: string, because: "same-step" | "too-many"): Failure {
-  const why = because === "same-step" ? `crashed twice at ${position}` : "keeps crashing";
-  return { code: "core/crashed", message: `The run's process ${why}.`, action: "Look into the log, then resume the run.", place: null };
 }

@@ -33,6 +33,11 @@ export function failureOf(error: unknown): Failure {
   return { code: "internal", message, action: "Look into the log, and resume the run.", place: null };
 }
 
+/** What an action on a core is refused with where none lives. */
+export function notLive(): UserError {
+  return new UserError("run/not-live", "No process works on the run.", "Resume the run.", { badInput: false });
+}
+
 /** What every action on a core is refused with in a workspace that is not trusted. */
 export function restricted(): UserError {
   return new UserError(

@@ -1,7 +1,7 @@
 /**
- * The WebGPU device: the ops of device.ts as compute kernels, one file an op (or an op and its backward) under kernels/; those of
- * methods that are products are made of matmul's. Here is what every op checks, which form of a kernel it takes,
- * and how it is cut where a result passes through the workspace. Storage is f32 or packed bf16, arithmetic f32.
+ * The WebGPU device: the ops of device.ts as compute kernels, one file an op (or an op and its backward) under kernels/; the
+ * products among them share product.wgsl.ts. Here is what every op checks, which form of a kernel it takes,
+ * and how it is cut where a result passes through the workspace. Storage is f32 or packed bf16, arithmetic f32 but for products of bf16.
  * The rules to keep: ids are checked on the host before they index; a bf16 result is written by whole words, else through the workspace.
  */
 import * as adapterShapes from "../adapterShapes.ts";
