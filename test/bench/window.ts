@@ -2,8 +2,9 @@
  * What watching costs, in the real VS Code: `npm run bench:window`. A warm-up over 98,304 blocks (the demo's model in blocks of 2 × 2, one thread) sends its heatmap
  * as often as it may. In turn the panel is shown, is hidden, and is hidden while a bare client takes the frames, which is what a watcher costs the core where
  * no workbench and no browser compete with it for the processor. Before that the window is reloaded, and the time until the panel shows the run again is taken:
- * in all, from when VS Code asked for it, and from when VS Code had its page's document, which it alone takes more than a second for. What the extension host
- * takes with no run at all is taken first: VS Code looks for listening ports from there. Figures, no verdicts: nothing here is a test. Linux only.
+ * in all, from when VS Code asked for it, and from when VS Code had its page's document. The same is taken of a panel that was hidden behind another tab, when
+ * VS Code is not starting at the same time. What the extension host takes with no run at all is taken first. A remote window's host also looks for listening
+ * ports, all the time and whoever runs in it: that is off, unless `-- --ports` is given. Figures, no verdicts: nothing here is a test. Linux only.
  */
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -57,6 +58,8 @@ const list = (values: readonly number[]) => values.map((value) => value.toFixed(
 const workbench = await startWorkbench({
   vsix: [await sharedVsix()],
   viewport: { width: 1400, height: 900 },
+  release: process.argv.includes("--floor") ? "floor" : "newest",
+  settings: process.argv.includes("--ports") ? {} : { "remote.autoForwardPortsSource": "output" },
   workspace: {
     name: "bench",
     fill: (folder) => {
@@ -78,21 +81,22 @@ try {
   const [core] = coreRecords(workbench, runFolder);
   const stepsDone = () => eventsOf(runFolder).filter(({ kind }) => kind === "warmup").length;
 
+  /** What the log says of panels that were opened or shown again. */
+  const openings = () => [
+    ...workbench
+      .logs()
+      .matchAll(/training panel: its page was ready after (\d+) ms and on the screen, with (its heatmap|no heatmap yet), after (\d+) ms/g),
+  ];
   const [whole, ready, asked, own]: number[][] = [[], [], [], []];
   let late = 0;
   for (let i = 0; i < reloads; i++) {
     await window.stateSaved(path.join("runs", path.basename(runFolder)));
-    const restored = () => [
-      ...workbench
-        .logs()
-        .matchAll(/training panel: its page was ready after (\d+) ms and on the screen, with (its heatmap|no heatmap yet), after (\d+) ms/g),
-    ];
-    const known = restored().length;
+    const known = openings().length;
     const beganMs = performance.now();
     await window.reload();
     await until("the panel to come back", shows);
     whole.push(performance.now() - beganMs);
-    const opened = (await until("its line in the log", () => restored()[known])) as RegExpExecArray;
+    const opened = (await until("its line in the log", () => openings()[known])) as RegExpExecArray;
     ready.push(Number(opened[1]));
     asked.push(Number(opened[3]));
     own.push(await (await window.frame(panelTitle)).evaluate(sinceDocument));
@@ -141,9 +145,14 @@ try {
       stepMs: (after.coreMs - before.coreMs) / steps,
     };
   };
+  const shownAgain: { ready: number; asked: number; own: number }[] = [];
   const showPanel = async () => {
+    const known = openings().length;
     await window.tab(path.basename(runFolder)).click();
     await until("the panel to be shown again", shows);
+    const opened = (await until("its line in the log", () => openings()[known])) as RegExpExecArray;
+    const own = await (await window.frame(panelTitle)).evaluate(sinceDocument);
+    shownAgain.push({ ready: Number(opened[1]), asked: Number(opened[3]), own });
   };
   // What the panel is hidden behind.
   await window.runCommand("File: New Untitled Text File");
@@ -161,6 +170,10 @@ try {
     client.close();
     await showPanel();
   }
+  const again = (value: (each: (typeof shownAgain)[number]) => number) => text(shownAgain.map(value));
+  console.log(
+    `a panel shown again behind its tab: its page is ready after ${again(({ ready }) => ready)} and shows the heatmap after ${again(({ asked }) => asked)}; from its document ${again(({ own }) => own)}`,
+  );
   const shareOf = (of: Turn[]) => `${median(of.map((each) => each.host)).toFixed(1)} %`;
   console.log(
     `98304 blocks: the extension host takes ${shareOf(shown)} of a core while the panel is shown (${median(shown.map(({ framesPerSecond }) => framesPerSecond)).toFixed(1)} heatmaps and ${median(shown.map(({ stepsPerSecond }) => stepsPerSecond)).toFixed(1)} steps a second), ${shareOf(hidden)} while it is hidden, ${withoutRun.toFixed(1)} % before there was a run`,

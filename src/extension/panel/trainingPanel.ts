@@ -34,8 +34,8 @@ export class TrainingPanel {
   readonly #panel: vscode.WebviewPanel;
   readonly #parts: PanelParts;
   #subject: PanelSubject;
-  /** VS Code takes a while to make the page: what it will show is begun meanwhile. Null once it is there. */
-  #preparing: vscode.Disposable | null;
+  /** VS Code takes a while to make the page, each time the panel is shown: what it will show is begun meanwhile. Null once it is there. */
+  #preparing: vscode.Disposable | null = null;
   /** What the visible webview is told by; null while it is hidden or has not said `ready`. */
   #watching: vscode.Disposable | null = null;
   readonly #waitingFrames = new Map<HeatmapFrame["header"]["kind"], HeatmapFrame>();
@@ -44,8 +44,8 @@ export class TrainingPanel {
   #closed = false;
   #settle: NodeJS.Timeout | null = null;
   #planNumber = 0;
-  /** For the log: when it was made, how long afterwards its page was ready, and what it was sent then. Null once that was on the screen. */
-  #opening: { beganMs: number; readyMs: number; frames: number } | null = { beganMs: performance.now(), readyMs: 0, frames: 0 };
+  /** For the log: when it was to be shown, how long afterwards its page was ready, and what it was sent then. Null once that was on the screen. */
+  #opening: { beganMs: number; readyMs: number; frames: number } | null = null;
   #plan: PlanView = { kind: "none" };
 
   constructor(panel: vscode.WebviewPanel, subject: PanelSubject, parts: PanelParts) {
@@ -58,13 +58,14 @@ export class TrainingPanel {
     panel.webview.onDidReceiveMessage((message: unknown) => this.#onMessage(message));
     panel.onDidChangeViewState(() => {
       if (!panel.visible) this.#rest();
+      else if (!this.#preparing && !this.#watching) this.#open();
     });
     panel.onDidDispose(() => {
       this.#closed = true;
       this.#rest();
     });
     panel.title = subject.name;
-    this.#preparing = panel.visible ? subject.prepare() : null;
+    if (panel.visible) this.#open();
     panel.webview.html = webviewHtml(panel.webview, parts.context.extensionUri, "panel", "Sparse Tuner Training Panel");
   }
 
@@ -92,6 +93,11 @@ export class TrainingPanel {
     this.#plan = { kind: "none" };
     this.#panel.title = subject.name;
     if (ready) void this.#hydrate();
+  }
+
+  #open(): void {
+    this.#opening = { beganMs: performance.now(), readyMs: 0, frames: 0 };
+    this.#preparing = this.#subject.prepare();
   }
 
   /** The webview will say `ready` again when it is shown again: VS Code makes it anew. */
