@@ -2,8 +2,11 @@
  * The one list of devices the conformance suite judges. A device that cannot be opened here is named with the reason ("not run: …").
  * The reference is the judge and stands not in it; meta computes nothing.
  */
+import { rmSync } from "node:fs";
 import { openPortableDevice } from "../../src/core/devices/cpu/portableDevice.ts";
-import { prepareGraphicsCard } from "../support/graphicsCard.ts";
+import { mayHaveCard, prepareGraphicsCard } from "../support/graphicsCard.ts";
+import { prepareLlvmpipe } from "../support/llvmpipe.ts";
+import { halfProductError } from "./cases/tolerances.ts";
 import type { TestedDevice } from "./harness.ts";
 
 export interface OpenedDevice {
@@ -45,13 +48,32 @@ async function openTensorflow(): Promise<OpenedDevice> {
   return { label: "tensorflow", family: "tensorflow", device };
 }
 
-/** A software card takes whole cases of a few thousand elements, in the stricter layout, and no more. */
+/**
+ * This machine's card, or a software one, which computes each case once: llvmpipe all of them, and SwiftShader, which takes several times as long, those of a few
+ * thousand elements. llvmpipe's f16 is left to tests of its own, so that the kernels in f32 are held to their closeness here.
+ */
 async function openWebgpu(): Promise<OpenedDevice> {
-  const { software } = prepareGraphicsCard();
-  const { openWebgpuDevice } = await import("../../src/core/devices/webgpu/webgpuDevice.ts");
-  const device: TestedDevice = await openWebgpuDevice();
-  if (software) device.largestCase = 6000;
+  const llvmpipe = mayHaveCard() ? null : tryLlvmpipe();
+  const software = llvmpipe !== null || prepareGraphicsCard().software;
+  const { openGpu } = await import("../../src/core/devices/webgpu/gpu.ts");
+  const { WebgpuDevice } = await import("../../src/core/devices/webgpu/webgpuDevice.ts");
+  const gpu = await openGpu();
+  const opened = new WebgpuDevice(llvmpipe ? { ...gpu, units: { ...gpu.units, f16: false } } : gpu);
+  await opened.proveUnits();
+  const device: TestedDevice = opened;
+  if (software) device.largestCase = llvmpipe ? Number.POSITIVE_INFINITY : 6000;
+  if (/\(f16\b(?! tensor cores)/.test(opened.description)) device.productError = halfProductError;
   return { label: software ? "webgpu on a software card" : "webgpu", family: "webgpu", device };
+}
+
+function tryLlvmpipe(): string | null {
+  try {
+    const folder = prepareLlvmpipe();
+    process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
+    return folder;
+  } catch {
+    return null;
+  }
 }
 
 async function openNative(threads: number): Promise<TestedDevice> {

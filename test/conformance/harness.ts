@@ -16,7 +16,7 @@ import { bf16Unit, expectClose, f32Tiny } from "../support/expectClose.ts";
 export type TestedDevice = Device & {
   /** Throws, or returns false, when the bytes beside a tensor's memory were overwritten. */
   checkGuards?(tensor: Tensor): unknown;
-  /** What its sums of products may be off beyond f32's error, relative to Σ|terms|. */
+  /** What its sums of products of bf16 may be off beyond f32's error, relative to Σ|terms|. */
   productError?: number;
   /** Elements of the largest case that a slow device is asked to compute; it then computes each once. */
   largestCase?: number;
@@ -174,6 +174,7 @@ function compare<Name extends string>(
   { productError = 0 }: TestedDevice,
   where: string,
 ): void {
+  const narrow = entries(definition).some(([, tensor]) => tensor.dtype === "bf16");
   for (const [name, { shape, dtype, data }] of entries(definition)) {
     const actual = results.get(name) as Float32Array | Int32Array;
     const tolerance = definition.outputs[name];
@@ -186,7 +187,7 @@ function compare<Name extends string>(
     } else {
       const own = tolerance(context);
       const magnitude = context.magnitude[name];
-      const absolute = (i: number) => own(i) + productError * magnitude[i];
+      const absolute = (i: number) => own(i) + (narrow ? productError * magnitude[i] : 0);
       const expected = context.after[name];
       // A bf16 output is the device's f32 result rounded once: half the spacing of bf16 numbers there comes on top, and only that.
       const rounding = (i: number) => (dtype === "bf16" ? bf16Unit * 2 ** Math.floor(Math.log2(Math.abs(expected[i]) + absolute(i))) : 0);

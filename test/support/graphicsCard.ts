@@ -12,8 +12,7 @@ const packages = ["chromium-common", "libvulkan1"];
 
 /** Whether it is a software card, which is slow. Throws a sentence that says why there is none. */
 export function prepareGraphicsCard(): { software: boolean } {
-  if (process.platform !== "linux" || process.env.VK_DRIVER_FILES || hasCard())
-    return { software: process.env.VK_DRIVER_FILES?.includes("swiftshader") ?? false };
+  if (mayHaveCard()) return { software: process.env.VK_DRIVER_FILES?.includes("swiftshader") ?? false };
   if (!hasSwiftShader() && mayInstall()) installPackages(packages);
   if (!hasSwiftShader()) throw new Error(`there is no graphics card and no SwiftShader; run \`sudo ${installCommand(packages)}\``);
   process.env.VK_DRIVER_FILES = swiftShader;
@@ -30,7 +29,9 @@ export async function openCard(): Promise<{ card: Device | null; skip: string | 
   }
 }
 
-function hasCard(): boolean {
+/** Whether a driver of this machine's own, or one that was named, is to be used. */
+export function mayHaveCard(): boolean {
+  if (process.platform !== "linux" || process.env.VK_DRIVER_FILES) return true;
   const cards = existsSync("/dev/dri") ? readdirSync("/dev/dri") : [];
   return existsSync("/dev/nvidia0") || cards.some((name) => name.startsWith("renderD"));
 }

@@ -9,14 +9,12 @@ import { openGpu } from "../../../../src/core/devices/webgpu/gpu.ts";
 import type { MatrixShape } from "../../../../src/core/devices/webgpu/kernels/matrixProduct.wgsl.ts";
 import { type TileShape, tileShapes } from "../../../../src/core/devices/webgpu/kernels/tiledProduct.wgsl.ts";
 import { openWebgpuDevice, WebgpuDevice } from "../../../../src/core/devices/webgpu/webgpuDevice.ts";
+import { halfProductError } from "../../../conformance/cases/tolerances.ts";
 import { emulatedFragments } from "../../../support/emulatedFragments.ts";
 import { prepareLlvmpipe } from "../../../support/llvmpipe.ts";
 import { judge, lossCurve } from "../../../support/lossCurve.ts";
 import { temporaryFolder } from "../../run/smallRuns.ts";
 import { chosenCases, failuresOf, methodCases, productBits, smallStrip, writtenTensor } from "./products.ts";
-
-/** Of the four products that are summed in f16 each adds with an error of at most 2⁻¹¹ of what there is so far, which is no more than these four's Σ|terms|. */
-const productError = 4 * 2 ** -11;
 
 const { folder, skip } = prepare();
 after(() => folder && rmSync(folder, { recursive: true }));
@@ -34,7 +32,7 @@ test("conformance of matmul with bf16 operands in f16", { skip }, async () => {
   assert.match(device.description, /\(f16\)$/);
   const cases = chosenCases(13);
   assert.ok(cases.length > 10, `${cases.length} cases`);
-  assert.deepEqual(await failuresOf(device, cases, productError), []);
+  assert.deepEqual(await failuresOf(device, cases, halfProductError), []);
   device.close();
 });
 
@@ -52,7 +50,7 @@ test("four products are summed in f16, and no four overflow it", { skip }, async
   const largest = 2 - 2 ** -7; // of bf16's numbers below a power of two
   for (const value of [largest, largest * 2 ** 50, largest * 2 ** -60]) {
     const sum = await product(value, 70);
-    assert.ok(Math.abs(sum / (70 * value * value) - 1) < productError, `${sum} of 70 squares of ${value}`);
+    assert.ok(Math.abs(sum / (70 * value * value) - 1) < halfProductError, `${sum} of 70 squares of ${value}`);
   }
   device.close();
 });
@@ -66,7 +64,7 @@ test("the methods' own products in f16, in strips of a small workspace", { skip 
   const gpu = await openGpu();
   const cases = methodCases(3);
   assert.equal(cases.length, 12);
-  assert.deepEqual(await failuresOf(new SmallStrips(gpu), cases, productError), []);
+  assert.deepEqual(await failuresOf(new SmallStrips(gpu), cases, halfProductError), []);
   gpu.close();
 });
 

@@ -80,14 +80,14 @@ var<workgroup> partial: array<f32, ${stripe * lanes}>;
 /** Elements of one part of {@link overParts}. */
 export const partElements = 4096;
 
-/** Runs a kernel, made with {@link partBounds}, with a workgroup for each part of x. */
+/** Runs a kernel, made with {@link partBounds}, with a workgroup for each part of x. `p.zero` is 0, which a driver's compiler cannot know. */
 export function overParts(programs: Programs, name: string, out: Tensor, x: Tensor, count: number, first: number, wgsl: () => string): void {
   const parts = Math.ceil(count / partElements);
   const across = Math.min(parts, maxGroups);
   programs.run({
     name: `parts ${name}`,
     tensors: { out, x },
-    params: { count, first, parts, across },
+    params: { count, first, parts, across, zero: 0 },
     wgsl,
     groups: [across, Math.ceil(parts / across), 1],
   });

@@ -9,7 +9,7 @@ export const squareWords = 3;
 /**
  * out (⌈count / 4096⌉ · 3, from element `first`) = Σx² of each part as high, low and power: (high + low) · 4^power. Entries are first brought near 1 by a
  * power of two, so that no square overflows; the sum is kept in two floats, each product with its rounding error (Dekker 1971). NaN and infinity come out as
- * high.
+ * high. Drivers (Mesa's for one) simplify (a + b) − a to b, which is what rounding errors are found by: `rounded_off` hides a value from them.
  */
 export function squaresOfParts(programs: Programs, out: Tensor, x: Tensor, count: number, first: number): void {
   overParts(
@@ -22,9 +22,10 @@ export function squaresOfParts(programs: Programs, out: Tensor, x: Tensor, count
     () => `var<workgroup> high: array<f32, ${width}>;
 var<workgroup> low: array<f32, ${width}>;
 var<workgroup> bits: array<u32, ${width}>;
+fn rounded_off(value: f32) -> f32 { return bitcast<f32>(bitcast<u32>(value) ^ p.zero); }
 fn add(lane: u32, h: f32, l: f32) {
-  let sum = high[lane] + h;
-  let back = sum - high[lane];
+  let sum = rounded_off(high[lane] + h);
+  let back = rounded_off(sum - high[lane]);
   low[lane] += ((high[lane] - (sum - back)) + (h - back)) + l;
   high[lane] = sum;
 }
@@ -41,7 +42,7 @@ ${partBounds(`
   for (var i = begin + lane; i < end; i += ${width}u) {
     // A power of two beyond f32's own range is taken in two steps.
     let v = ldexp(ldexp(x(i), -(power / 2)), -(power - power / 2));
-    let square = v * v;
+    let square = rounded_off(v * v);
     // Half of the digits at a time, because fma may be two roundings.
     let front = bitcast<f32>(bitcast<u32>(v) & 0xfffff000u);
     let rest = v - front;
