@@ -8,6 +8,7 @@ import Type, { type Static } from "typebox";
 import type { CardReport } from "./cardReading.ts";
 import { blockPlaceSchema, type Cell, type HeatmapHeader } from "./coreProtocol.ts";
 import type { RunEvent } from "./events.ts";
+import type { PackedEvents } from "./packedEvents.ts";
 import type { ServiceResults } from "./serviceProtocol.ts";
 
 /**
@@ -112,7 +113,7 @@ export type ToPanel =
       form: FormView | null;
       plan: PlanView;
       /** As if the run had never been interrupted (see `history`). */
-      events: RunEvent[];
+      events: PackedEvents;
       /** The latest of each kind. */
       frames: HeatmapFrame[];
       /** The graphics card's newest figures; null or left out where none are watched. */

@@ -10,6 +10,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { chromium, type Page } from "playwright-core";
 import { ServiceClient } from "../../src/extension/service/serviceClient.ts";
 import type { RunEvent } from "../../src/protocol/events.ts";
+import { packEvents } from "../../src/protocol/packedEvents.ts";
 import type { HeatmapFrame } from "../../src/protocol/panelProtocol.ts";
 import { browserArguments, findBrowser } from "../e2e/browser.ts";
 import { deliver, prepare, serveWebview, someRun } from "../e2e/panelPage.ts";
@@ -63,7 +64,7 @@ async function frames(page: Page, blockSize: number, perSecond: number, count: n
     run,
     form: null,
     plan: { kind: "none" },
-    events: events(5000),
+    events: packEvents(events(5000)),
     frames: [scoresFrame(blockSize, 0)],
   });
   const restoreMs = await deliver(page);

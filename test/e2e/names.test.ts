@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { type Browser, chromium, type Page } from "playwright-core";
+import { packEvents } from "../../src/protocol/packedEvents.ts";
 import type { ToPanel } from "../../src/protocol/panelProtocol.ts";
 import { sharedData } from "../support/sharedData.ts";
 import { browserArguments, findBrowser } from "./browser.ts";
@@ -66,7 +67,7 @@ function named(name: string): ToPanel {
       problems: [{ path: "model", message: name, line: 1 }],
     },
     plan: { kind: "problem", failure },
-    events: [{ sequence: 1, timeMs: 1, kind: "notice", code: name, message: name }],
+    events: packEvents([{ sequence: 1, timeMs: 1, kind: "notice", code: name, message: name }]),
     frames: [
       {
         header: {

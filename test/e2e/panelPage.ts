@@ -51,18 +51,12 @@ window.acquireVsCodeApi = () => ({ postMessage: (message) => { sent.push(message
 
 /** Puts a message into the page, its payloads as bytes, for `deliver`. */
 export async function prepare(page: Page, message: ToPanel): Promise<void> {
-  const frames = message.kind === "hydrate" ? message.frames : message.kind === "frame" ? [message.frame] : [];
-  const payloads = frames.map(({ payload }) => Buffer.from(payload).toString("base64"));
   await page.evaluate(
-    ([text, packed]) => {
-      const decoded = JSON.parse(text as string);
-      const list = decoded.kind === "frame" ? [decoded.frame] : (decoded.frames ?? []);
-      list.forEach((frame: { payload: Uint8Array }, i: number) => {
-        frame.payload = Uint8Array.from(atob((packed as string[])[i]), (character) => character.charCodeAt(0));
-      });
-      (window as unknown as { prepared: unknown }).prepared = decoded;
+    (text) => {
+      const bytes = (packed: string) => Uint8Array.from(atob(packed), (character) => character.charCodeAt(0));
+      (window as unknown as { prepared: unknown }).prepared = JSON.parse(text, (key, value) => (key === "payload" ? bytes(value) : value));
     },
-    [JSON.stringify(message, (key, value) => (key === "payload" ? null : value)), payloads] as const,
+    JSON.stringify(message, (key, value) => (key === "payload" ? Buffer.from(value).toString("base64") : value)),
   );
 }
 

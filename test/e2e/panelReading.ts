@@ -4,6 +4,7 @@
  */
 import type { BrowserContext, Frame } from "playwright-core";
 import type { HeatmapHeader } from "../../src/protocol/coreProtocol.ts";
+import { type PackedEvents, unpackEvents } from "../../src/protocol/packedEvents.ts";
 import type { HeatmapSurface } from "../../webview/panel/heatmap/surface.ts";
 import type { HeatmapMode } from "../../webview/panel/heatmap/values.ts";
 import { until } from "./window.ts";
@@ -18,7 +19,8 @@ export interface Place {
 
 interface Recording {
   recordedFrames?: { header: HeatmapHeader; payload: Uint8Array }[];
-  /** Numbers of the events of the history as it was sent last, and of those after it. */
+  /** The history as it was sent last, and numbers of the events after it. */
+  recordedHistory?: PackedEvents;
   recordedSequences?: number[];
   sparseTunerHeatmap?: HeatmapSurface;
 }
@@ -39,8 +41,11 @@ export async function recordMessages(context: BrowserContext): Promise<void> {
       if (type !== "message" || this !== window || typeof listener !== "function") return add.call(this, type, listener, options);
       const recording = (event: Event) => {
         const data = (event as MessageEvent).data;
-        if (data?.kind === "hydrate" && data.events) view.recordedSequences = [];
-        if (data?.events) view.recordedSequences?.push(...data.events.map(({ sequence }: { sequence: number }) => sequence));
+        if (data?.kind === "hydrate" && data.events) {
+          view.recordedHistory = data.events;
+          view.recordedSequences = [];
+        }
+        if (data?.kind === "events") view.recordedSequences?.push(...data.events.map(({ sequence }: { sequence: number }) => sequence));
         if (data?.kind === "frame") view.recordedFrames?.push(data.frame);
         if (data?.kind === "hydrate") view.recordedFrames?.push(...(data.frames ?? []));
         return listener.call(window, event);
@@ -60,8 +65,13 @@ export async function receivedFrames(panel: Frame): Promise<{ header: HeatmapHea
 }
 
 /** Numbers of the events that the panel holds. */
-export function receivedSequences(panel: Frame): Promise<number[]> {
-  return panel.evaluate(() => (globalThis as unknown as Recording).recordedSequences ?? []);
+export async function receivedSequences(panel: Frame): Promise<number[]> {
+  const { tables, others, later } = await panel.evaluate(() => {
+    const { recordedHistory: { tables, others } = { tables: [], others: [] }, recordedSequences = [] } = globalThis as unknown as Recording;
+    return { tables: tables.map((table) => ({ ...table, payload: Array.from(table.payload) })), others, later: recordedSequences };
+  });
+  const history = unpackEvents({ tables: tables.map((table) => ({ ...table, payload: Uint8Array.from(table.payload) })), others });
+  return [...history.map(({ sequence }) => sequence), ...later];
 }
 
 /** The matrices that the heatmap shows. */

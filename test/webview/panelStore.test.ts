@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { history, type RunEvent, type RunEventBody } from "../../src/protocol/events.ts";
+import { packEvents } from "../../src/protocol/packedEvents.ts";
 import type { PlanView, RunView, ToPanel } from "../../src/protocol/panelProtocol.ts";
 import { Series } from "../../webview/panel/series.ts";
 import { initialState, type PanelState, reduce, Store } from "../../webview/panel/store.ts";
@@ -31,7 +32,7 @@ const hydrate = (events: RunEvent[], more: Partial<Extract<ToPanel, { kind: "hyd
   run,
   form: null,
   plan: { kind: "none" },
-  events,
+  events: packEvents(events),
   frames: [],
   ...more,
 });

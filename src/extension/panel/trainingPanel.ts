@@ -7,6 +7,7 @@ import path from "node:path";
 import { Value } from "typebox/value";
 import * as vscode from "vscode";
 import { history } from "../../protocol/events.ts";
+import { packEvents } from "../../protocol/packedEvents.ts";
 import {
   type FormView,
   type FromPanel,
@@ -188,7 +189,8 @@ export class TrainingPanel {
   #sendAll({ run, events, frames, card }: PanelSubject, strings: Record<string, string>, form: FormView | null): void {
     this.#frameOnItsWay = true;
     if (this.#opening) this.#opening.frames = frames.length;
-    this.#send({ kind: "hydrate", strings, run: inLanguage(run), form, plan: this.#plan, events: history(events), frames: [...frames], card });
+    const packed = packEvents(history(events));
+    this.#send({ kind: "hydrate", strings, run: inLanguage(run), form, plan: this.#plan, events: packed, frames: [...frames], card });
   }
 
   #logOpening(): void {
