@@ -96,7 +96,7 @@ var<workgroup> tile_a: array<${stored}, ${rows * slice}>;
 var<workgroup> tile_b: array<${stored}, ${columns * slice}>;
 fn element_a(row: u32, k: u32) -> f32 { return ${o.a}; }
 fn element_b(k: u32, column: u32) -> f32 { return ${o.b}; }
-${o.words ? storeWords(o) : storeElements(o)}
+${store(o)}
 @compute @workgroup_size(16, 16) fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u, @builtin(local_invocation_index) invocation: u32) {
   ${several.begin}
   let row0 = group.y * ${rows}u;
@@ -125,32 +125,19 @@ ${o.words ? storeWords(o) : storeElements(o)}
 }`;
 }
 
-const storeElements = ({
-  half,
-  accumulate,
-  place = "row * p.N + column",
-  several = single,
-}: TiledProduct) => `fn store(row: u32, first: u32, sums: vec4f) {
+/** Four neighbouring sums of a row, as far as they lie in the result. */
+function store({ half, accumulate, words, place = "row * p.N + column", several = single }: TiledProduct): string {
+  const value = (j: string, at: string) => `${half ? `unscaled(sums[${j}])` : `sums[${j}]`}${accumulate ? ` + out(${at})` : ""}`;
+  return `fn store(row: u32, first: u32, sums: vec4f) {
   if (row >= ${several.rows}) { return; }
-  for (var j = 0u; j < min(4u, max(${several.columns}, first) - first); j++) {
+  for (var j = 0u; j < min(4u, max(${several.columns}, first) - first); j += ${words ? 2 : 1}u) {
     let column = first + j;
     let at = ${place};
-    set_out(at, ${half ? "unscaled(sums[j])" : "sums[j]"}${accumulate ? " + out(at)" : ""});
+    ${
+      words
+        ? `set_word_out((p.at_out + at) >> 1u, bf16_bits(${value("j", "at")}) | (bf16_bits(${value("j + 1u", "at + 1u")}) << 16u));`
+        : `set_out(at, ${value("j", "at")});`
+    }
   }
 }`;
-
-const storeWords = ({
-  half,
-  accumulate,
-  place = "row * p.N + column",
-  several = single,
-}: TiledProduct) => `fn store(row: u32, first: u32, sums: vec4f) {
-  if (row >= ${several.rows}) { return; }
-  for (var j = 0u; j < min(4u, max(${several.columns}, first) - first); j += 2u) {
-    let column = first + j;
-    let at = ${place};
-    let low = bf16_bits(${half ? "unscaled(sums[j])" : "sums[j]"}${accumulate ? " + out(at)" : ""});
-    let high = bf16_bits(${half ? "unscaled(sums[j + 1u])" : "sums[j + 1u]"}${accumulate ? " + out(at + 1u)" : ""});
-    set_word_out((p.at_out + at) >> 1u, low | (high << 16u));
-  }
-}`;
+}
