@@ -4,7 +4,7 @@
  */
 import type { BrowserContext, Frame } from "playwright-core";
 import type { HeatmapHeader } from "../../src/protocol/coreProtocol.ts";
-import { type PackedEvents, unpackEvents } from "../../src/protocol/packedEvents.ts";
+import type { PackedEvents } from "../../src/protocol/packedEvents.ts";
 import type { HeatmapSurface } from "../../webview/panel/heatmap/surface.ts";
 import type { HeatmapMode } from "../../webview/panel/heatmap/values.ts";
 import { until } from "./window.ts";
@@ -19,8 +19,7 @@ export interface Place {
 
 interface Recording {
   recordedFrames?: { header: HeatmapHeader; payload: Uint8Array }[];
-  /** The history as it was sent last, and numbers of the events after it. */
-  recordedHistory?: PackedEvents;
+  /** Numbers of the events of the history as it was sent last, and of those after it. */
   recordedSequences?: number[];
   sparseTunerHeatmap?: HeatmapSurface;
 }
@@ -30,6 +29,14 @@ export async function recordMessages(context: BrowserContext): Promise<void> {
   await context.addInitScript(() => {
     const view = globalThis as unknown as Recording & Window;
     view.recordedFrames = [];
+    // In the page, because a history of thousands would take longer to get out of it than a run may wait.
+    const sequencesOf = ({ tables, others }: PackedEvents) => {
+      const column = ({ fields, payload }: PackedEvents["tables"][number]) => {
+        const at = fields.findIndex(([name]) => name === "sequence");
+        return Array.from(new Float64Array(payload.slice().buffer)).filter((_, i) => i % fields.length === at);
+      };
+      return [...others.map(({ sequence }) => sequence), ...tables.flatMap(column)].sort((one, other) => one - other);
+    };
     // VS Code writes a webview's document anew, which takes listeners away but leaves what the window's own objects have become.
     const add = EventTarget.prototype.addEventListener;
     EventTarget.prototype.addEventListener = function (
@@ -41,10 +48,7 @@ export async function recordMessages(context: BrowserContext): Promise<void> {
       if (type !== "message" || this !== window || typeof listener !== "function") return add.call(this, type, listener, options);
       const recording = (event: Event) => {
         const data = (event as MessageEvent).data;
-        if (data?.kind === "hydrate" && data.events) {
-          view.recordedHistory = data.events;
-          view.recordedSequences = [];
-        }
+        if (data?.kind === "hydrate" && data.events?.tables) view.recordedSequences = sequencesOf(data.events);
         if (data?.kind === "events") view.recordedSequences?.push(...data.events.map(({ sequence }: { sequence: number }) => sequence));
         if (data?.kind === "frame") view.recordedFrames?.push(data.frame);
         if (data?.kind === "hydrate") view.recordedFrames?.push(...(data.frames ?? []));
@@ -65,13 +69,8 @@ export async function receivedFrames(panel: Frame): Promise<{ header: HeatmapHea
 }
 
 /** Numbers of the events that the panel holds. */
-export async function receivedSequences(panel: Frame): Promise<number[]> {
-  const { tables, others, later } = await panel.evaluate(() => {
-    const { recordedHistory: { tables, others } = { tables: [], others: [] }, recordedSequences = [] } = globalThis as unknown as Recording;
-    return { tables: tables.map((table) => ({ ...table, payload: Array.from(table.payload) })), others, later: recordedSequences };
-  });
-  const history = unpackEvents({ tables: tables.map((table) => ({ ...table, payload: Uint8Array.from(table.payload) })), others });
-  return [...history.map(({ sequence }) => sequence), ...later];
+export function receivedSequences(panel: Frame): Promise<number[]> {
+  return panel.evaluate(() => (globalThis as unknown as Recording).recordedSequences ?? []);
 }
 
 /** The matrices that the heatmap shows. */
