@@ -1,6 +1,6 @@
 /**
  * What the extension host and the training panel say to each other by postMessage. The panel keeps nothing that the host cannot send again: it says `ready`,
- * gets one `hydrate` with everything, then changes. Types, and schemas for what comes from the panel; no I/O.
+ * gets one `hydrate` with all that is looked at first, when that is on the screen the rest of the run's history, and then changes. Types, and schemas for what comes from the panel; no I/O.
  * The rules to keep: the host checks every message of the panel by these schemas; typed arrays cross as they are, never as JSON; of frames only the latest
  * waits, and the next one is sent when the panel has shown the last, or the whole that it began with (`frameShown`).
  */
@@ -8,7 +8,6 @@ import Type, { type Static } from "typebox";
 import type { CardReport } from "./cardReading.ts";
 import { blockPlaceSchema, type Cell, type HeatmapHeader } from "./coreProtocol.ts";
 import type { RunEvent } from "./events.ts";
-import type { PackedEvents } from "./packedEvents.ts";
 import type { ServiceResults } from "./serviceProtocol.ts";
 
 /**
@@ -112,8 +111,8 @@ export type ToPanel =
       run: RunView;
       form: FormView | null;
       plan: PlanView;
-      /** As if the run had never been interrupted (see `history`). */
-      events: PackedEvents;
+      /** As if the run had never been interrupted (see `history`), without the kinds in `chartedKinds`: those follow as `events`, at least one message of them. */
+      events: RunEvent[];
       /** The latest of each kind. */
       frames: HeatmapFrame[];
       /** The graphics card's newest figures; null or left out where none are watched. */
@@ -127,6 +126,9 @@ export type ToPanel =
   | { kind: "card"; card: CardReport | null }
   /** The answer to `readCell`; null when it could not be read, with the reason. */
   | { kind: "cell"; request: number; cell: Cell | null; reason: string };
+
+/** What grows with every step of a run and is read in charts alone: of a long run tens of thousands, whose way to the panel takes longer than all the rest. */
+export const chartedKinds: ReadonlySet<RunEvent["kind"]> = new Set(["step", "warmup", "evaluation", "memory", "card"]);
 
 const closed = { additionalProperties: false };
 const request = Type.Integer({ minimum: 0, maximum: 2 ** 53 - 1 });

@@ -10,7 +10,6 @@ import { setTimeout as delay } from "node:timers/promises";
 import { chromium, type Page } from "playwright-core";
 import { ServiceClient } from "../../src/extension/service/serviceClient.ts";
 import type { RunEvent } from "../../src/protocol/events.ts";
-import { packEvents } from "../../src/protocol/packedEvents.ts";
 import type { HeatmapFrame } from "../../src/protocol/panelProtocol.ts";
 import { browserArguments, findBrowser } from "../e2e/browser.ts";
 import { deliver, prepare, serveWebview, someRun } from "../e2e/panelPage.ts";
@@ -64,10 +63,13 @@ async function frames(page: Page, blockSize: number, perSecond: number, count: n
     run,
     form: null,
     plan: { kind: "none" },
-    events: packEvents(events(5000)),
+    events: [],
     frames: [scoresFrame(blockSize, 0)],
   });
   const restoreMs = await deliver(page);
+  await prepare(page, { kind: "events", events: events(5000) });
+  await page.evaluate(() => window.dispatchEvent(new MessageEvent("message", { data: (window as unknown as { prepared: unknown }).prepared })));
+  await delay(1000);
   const session = await page.context().newCDPSession(page);
   await session.send("Performance.enable");
   const busyMs = async () => 1000 * ((await session.send("Performance.getMetrics")).metrics.find(({ name }) => name === "TaskDuration")?.value ?? 0);

@@ -6,7 +6,6 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { type Browser, chromium, type Page } from "playwright-core";
-import { packEvents } from "../../src/protocol/packedEvents.ts";
 import type { ToPanel } from "../../src/protocol/panelProtocol.ts";
 import { sharedData } from "../support/sharedData.ts";
 import { browserArguments, findBrowser } from "./browser.ts";
@@ -67,7 +66,7 @@ function named(name: string): ToPanel {
       problems: [{ path: "model", message: name, line: 1 }],
     },
     plan: { kind: "problem", failure },
-    events: packEvents([{ sequence: 1, timeMs: 1, kind: "notice", code: name, message: name }]),
+    events: [{ sequence: 1, timeMs: 1, kind: "notice", code: name, message: name }],
     frames: [
       {
         header: {
@@ -96,6 +95,7 @@ function shown(): Promise<{ title: string; strange: number; pageTitle: string }>
 async function assertText(name: string): Promise<void> {
   await prepare(page, named(name));
   await deliver(page);
+  await page.evaluate(() => window.dispatchEvent(new MessageEvent("message", { data: { kind: "events", events: [] } })));
   const { title, strange, pageTitle } = await shown();
   assert.equal(title, name);
   assert.equal(strange, 0, JSON.stringify(name));

@@ -4,7 +4,7 @@
  */
 import type { BrowserContext, Frame } from "playwright-core";
 import type { HeatmapHeader } from "../../src/protocol/coreProtocol.ts";
-import type { PackedEvents } from "../../src/protocol/packedEvents.ts";
+import type { RunEvent } from "../../src/protocol/events.ts";
 import type { HeatmapSurface } from "../../webview/panel/heatmap/surface.ts";
 import type { HeatmapMode } from "../../webview/panel/heatmap/values.ts";
 import { until } from "./window.ts";
@@ -19,7 +19,7 @@ export interface Place {
 
 interface Recording {
   recordedFrames?: { header: HeatmapHeader; payload: Uint8Array }[];
-  /** Numbers of the events of the history as it was sent last, and of those after it. */
+  /** Numbers of the events that came since the state was sent last, that with them. */
   recordedSequences?: number[];
   sparseTunerHeatmap?: HeatmapSurface;
 }
@@ -29,14 +29,6 @@ export async function recordMessages(context: BrowserContext): Promise<void> {
   await context.addInitScript(() => {
     const view = globalThis as unknown as Recording & Window;
     view.recordedFrames = [];
-    // In the page, because a history of thousands would take longer to get out of it than a run may wait.
-    const sequencesOf = ({ tables, others }: PackedEvents) => {
-      const column = ({ fields, payload }: PackedEvents["tables"][number]) => {
-        const at = fields.findIndex(([name]) => name === "sequence");
-        return Array.from(new Float64Array(payload.slice().buffer)).filter((_, i) => i % fields.length === at);
-      };
-      return [...others.map(({ sequence }) => sequence), ...tables.flatMap(column)].sort((one, other) => one - other);
-    };
     // VS Code writes a webview's document anew, which takes listeners away but leaves what the window's own objects have become.
     const add = EventTarget.prototype.addEventListener;
     EventTarget.prototype.addEventListener = function (
@@ -48,8 +40,8 @@ export async function recordMessages(context: BrowserContext): Promise<void> {
       if (type !== "message" || this !== window || typeof listener !== "function") return add.call(this, type, listener, options);
       const recording = (event: Event) => {
         const data = (event as MessageEvent).data;
-        if (data?.kind === "hydrate" && data.events?.tables) view.recordedSequences = sequencesOf(data.events);
-        if (data?.kind === "events") view.recordedSequences?.push(...data.events.map(({ sequence }: { sequence: number }) => sequence));
+        if (data?.kind === "hydrate") view.recordedSequences = [];
+        if (Array.isArray(data?.events)) view.recordedSequences?.push(...data.events.map(({ sequence }: RunEvent) => sequence));
         if (data?.kind === "frame") view.recordedFrames?.push(data.frame);
         if (data?.kind === "hydrate") view.recordedFrames?.push(...(data.frames ?? []));
         return listener.call(window, event);
@@ -68,9 +60,10 @@ export async function receivedFrames(panel: Frame): Promise<{ header: HeatmapHea
   return frames.map(({ header, payload }) => ({ header, payload: Buffer.from(payload) }));
 }
 
-/** Numbers of the events that the panel holds. */
-export function receivedSequences(panel: Frame): Promise<number[]> {
-  return panel.evaluate(() => (globalThis as unknown as Recording).recordedSequences ?? []);
+/** Numbers of the events that the panel holds, from the smallest on: those that are looked at first come first. */
+export async function receivedSequences(panel: Frame): Promise<number[]> {
+  const sequences = await panel.evaluate(() => (globalThis as unknown as Recording).recordedSequences ?? []);
+  return sequences.sort((one, other) => one - other);
 }
 
 /** The matrices that the heatmap shows. */

@@ -4,8 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { history, type RunEvent, type RunEventBody } from "../../src/protocol/events.ts";
-import { packEvents } from "../../src/protocol/packedEvents.ts";
-import type { PlanView, RunView, ToPanel } from "../../src/protocol/panelProtocol.ts";
+import { chartedKinds, type PlanView, type RunView, type ToPanel } from "../../src/protocol/panelProtocol.ts";
 import { Series } from "../../webview/panel/series.ts";
 import { initialState, type PanelState, reduce, Store } from "../../webview/panel/store.ts";
 import { llamaGrids, scoresFrame, selectionFrame } from "./heatmapFrames.ts";
@@ -32,7 +31,7 @@ const hydrate = (events: RunEvent[], more: Partial<Extract<ToPanel, { kind: "hyd
   run,
   form: null,
   plan: { kind: "none" },
-  events: packEvents(events),
+  events,
   frames: [],
   ...more,
 });
@@ -123,6 +122,18 @@ test("the state after events that came live equals the state after one hydrate w
       const told = history(events).filter(({ kind }) => kind !== "resumed");
       const { pauseReason } = state;
       assert.deepEqual(plain(state), plain({ ...reduce(initialState, hydrate(told)), pauseReason }));
+    }),
+    { numRuns: 500 },
+  );
+});
+
+test("so does the state after one hydrate without what charts alone read, which comes after it", () => {
+  fc.assert(
+    fc.property(eventLists, (events) => {
+      const known = history(events);
+      const first = reduce(initialState, hydrate(known.filter(({ kind }) => !chartedKinds.has(kind))));
+      const whole = reduce(first, { kind: "events", events: known.filter(({ kind }) => chartedKinds.has(kind)) });
+      assert.deepEqual(plain(whole), plain(reduce(initialState, hydrate(known))));
     }),
     { numRuns: 500 },
   );

@@ -35,7 +35,7 @@ const parts: readonly { name: string; mount: Mount }[] = [
 ];
 /** And for a run file that was not started: first what can be decided, then what will be seen. */
 const draftOrder = ["form", "plan", "heatmap", "share", "sparsity", "loss", "memory", "notices"];
-/** What is looked at first in a run. The rest takes several times as long to make, and waits until this is on the screen. */
+/** What is looked at first in a run. The rest takes several times as long to make, and waits until this is on the screen and its events have come. */
 const firstParts: ReadonlySet<string> = new Set(["heatmap", "share", "sparsity"]);
 const problemCharacters = 10_000;
 /** In the page's performance timeline, where a benchmark and the developer tools find it. */
@@ -60,6 +60,8 @@ function take(message: ToPanel): void {
 }
 
 let mounted: Map<string, HTMLElement> | null = null;
+/** Of the parts that wait; empty once they are there. */
+const mountLater: (() => void)[] = [];
 /** Null until the parts were arranged once. */
 let arrangedAsDraft: boolean | null = null;
 
@@ -72,7 +74,7 @@ function mountAll(): Map<string, HTMLElement> {
     parts.map(({ name, mount }) => {
       const container = element("div", { class: `panel-part part-${name}` });
       if (isDraft() || firstParts.has(name)) mountPart(mount, container);
-      else afterPaint(() => mountPart(mount, container));
+      else mountLater.push(() => mountPart(mount, container));
       return [name, container];
     }),
   );
@@ -123,6 +125,7 @@ onMessage<ToPanel>((message) => {
   if (!store.state.run) return;
   if (message.kind === "frame" || message.kind === "hydrate") sayFrameShown();
   mounted ??= mountAll();
+  if (message.kind === "events") for (const mount of mountLater.splice(0)) mount();
   arrange(mounted);
 });
 addEventListener("error", ({ error, message }) => reportProblem(error ?? message));

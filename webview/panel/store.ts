@@ -7,7 +7,6 @@ import type { CardReport } from "../../src/protocol/cardReading.ts";
 import type { Cell } from "../../src/protocol/coreProtocol.ts";
 import type { RunEvent } from "../../src/protocol/events.ts";
 import { type MemoryClass, memoryClasses } from "../../src/protocol/memory.ts";
-import { unpackEvents } from "../../src/protocol/packedEvents.ts";
 import type { FormView, HeatmapFrame, PlanView, RunView, ToPanel } from "../../src/protocol/panelProtocol.ts";
 import { applyFrame, emptyHeatmap, type HeatmapModel, withoutFramesAfter } from "./heatmap/model.ts";
 import { Series } from "./series.ts";
@@ -82,7 +81,7 @@ export function reduce(state: PanelState, message: ToPanel): PanelState {
   switch (message.kind) {
     case "hydrate": {
       const { run, form, plan, events, frames, card = null } = message;
-      return { ...withEvents({ ...initialState, run, form, plan, card }, unpackEvents(events)), heatmap: framesApplied(frames) };
+      return { ...withEvents({ ...initialState, run, form, plan, card }, events), heatmap: framesApplied(frames) };
     }
     case "run":
       return { ...state, run: message.run };

@@ -1,14 +1,14 @@
 /**
  * One training panel: passes messages between a webview and its subject. It draws nothing and keeps no data.
  * The rules to keep: every message of the webview is checked by its schema, what does not fit is logged and ignored; a hidden panel costs nothing; of
- * frames only the latest of a kind waits, and the next is sent when the last one was shown.
+ * frames only the latest of a kind waits, and the next is sent when the last one was shown; no event overtakes another.
  */
 import path from "node:path";
 import { Value } from "typebox/value";
 import * as vscode from "vscode";
-import { history } from "../../protocol/events.ts";
-import { packEvents } from "../../protocol/packedEvents.ts";
+import { history, type RunEvent } from "../../protocol/events.ts";
 import {
+  chartedKinds,
   type FormView,
   type FromPanel,
   fromPanelSchemas,
@@ -28,6 +28,8 @@ import { webviewHtml, webviewOptions, webviewStrings } from "./webviewHtml.ts";
 
 export const trainingPanelType = "sparseTuner.trainingPanel";
 
+/** So many events take VS Code and the page some 20 ms to pass on and to take in. */
+const eventsAtOnce = 10_000;
 /** Text changes this close together are planned once. */
 const settleMs = 30;
 
@@ -41,6 +43,8 @@ export class TrainingPanel {
   #watching: vscode.Disposable | null = null;
   readonly #waitingFrames = new Map<HeatmapFrame["header"]["kind"], HeatmapFrame>();
   #frameOnItsWay = false;
+  /** Events that wait until the page has on the screen what it was sent first, and until those before them have arrived. Null when none need wait. */
+  #waitingEvents: RunEvent[] | null = null;
   /** VS Code lets nobody ask anything of a closed view. */
   #closed = false;
   #settle: NodeJS.Timeout | null = null;
@@ -108,6 +112,7 @@ export class TrainingPanel {
     this.#preparing = this.#watching = null;
     this.#waitingFrames.clear();
     this.#frameOnItsWay = false;
+    this.#waitingEvents = null;
     if (this.#settle) clearTimeout(this.#settle);
   }
 
@@ -138,7 +143,8 @@ export class TrainingPanel {
       case "frameShown":
         this.#frameOnItsWay = false;
         this.#logOpening();
-        return this.#sendFrame();
+        this.#sendFrame();
+        return this.#sendWaitingEvents();
       case "readCell":
         return this.#readCell(message);
       case "inspect":
@@ -180,7 +186,10 @@ export class TrainingPanel {
     return subject.watch({
       onRun: (run) => this.#send({ kind: "run", run: inLanguage(run) }),
       onText: () => this.#textChanged(),
-      onEvents: (events) => this.#send({ kind: "events", events }),
+      onEvents: (events) => {
+        if (this.#waitingEvents) for (const event of events) this.#waitingEvents.push(event);
+        else this.#send({ kind: "events", events });
+      },
       onFrame: (frame) => this.#offer(frame),
       onCard: (card) => this.#send({ kind: "card", card }),
     });
@@ -189,8 +198,21 @@ export class TrainingPanel {
   #sendAll({ run, events, frames, card }: PanelSubject, strings: Record<string, string>, form: FormView | null): void {
     this.#frameOnItsWay = true;
     if (this.#opening) this.#opening.frames = frames.length;
-    const packed = packEvents(history(events));
-    this.#send({ kind: "hydrate", strings, run: inLanguage(run), form, plan: this.#plan, events: packed, frames: [...frames], card });
+    const known = history(events);
+    const first = known.filter(({ kind }) => !chartedKinds.has(kind));
+    this.#waitingEvents = known.filter(({ kind }) => chartedKinds.has(kind));
+    this.#send({ kind: "hydrate", strings, run: inLanguage(run), form, plan: this.#plan, events: first, frames: [...frames], card });
+  }
+
+  /** In pieces, so that neither VS Code nor the page is held up by a long history. */
+  async #sendWaitingEvents(): Promise<void> {
+    const waiting = this.#waitingEvents;
+    if (!waiting) return;
+    do {
+      const events = waiting.splice(0, eventsAtOnce);
+      await this.#panel.webview.postMessage({ kind: "events", events } satisfies ToPanel);
+    } while (waiting === this.#waitingEvents && waiting.length > 0);
+    if (waiting === this.#waitingEvents) this.#waitingEvents = null;
   }
 
   #logOpening(): void {
