@@ -1,6 +1,6 @@
 /**
  * The webview's line to the extension host, shared by all webviews. It passes messages on and keeps what has to outlive the page; it knows no meaning.
- * The rule to keep: VS Code gives its API out once a page, so nobody else calls acquireVsCodeApi.
+ * The rule to keep: VS Code gives its API out once a page, to the document's first script; nobody else calls acquireVsCodeApi.
  */
 import type { FromCompare } from "../src/protocol/compareProtocol.ts";
 import type { FromInspector } from "../src/protocol/inspectorProtocol.ts";
@@ -14,32 +14,30 @@ interface VsCodeApi {
   setState(state: unknown): void;
 }
 
-declare function acquireVsCodeApi(): VsCodeApi;
-
-let api: VsCodeApi | null = null;
-
-function vsCode(): VsCodeApi {
-  api ??= acquireVsCodeApi();
-  return api;
-}
+/** What the document's first script left (src/extension/panel/webviewDocument.ts): it has said `ready`, and keeps what has come since. */
+declare const sparseTunerPage: { vsCode: VsCodeApi; messages: unknown[]; take(message: unknown): void };
 
 /** Sends a message to the host. */
 export function send(message: FromPanel | FromInspector | FromTensorFile | FromCompare | FromPrune): void {
-  vsCode().postMessage(message);
+  sparseTunerPage.vsCode.postMessage(message);
 }
 
-/** Calls the handler with every message of the host. `Message` is the protocol's type of what this webview is sent. */
+/**
+ * Calls the handler with every message of the host, those first that came before the program was there; never before the caller is through. `Message` is the
+ * protocol's type of what this webview is sent.
+ */
 export function onMessage<Message>(handler: (message: Message) => void): void {
   // A message from another origin than the page's own frame never reaches a webview: VS Code's outer frame passes on only the host's.
-  addEventListener("message", ({ data }: MessageEvent) => handler(data as Message));
+  sparseTunerPage.take = (message) => handler(message as Message);
+  for (const message of sparseTunerPage.messages.splice(0)) queueMicrotask(() => sparseTunerPage.take(message));
 }
 
 /** What was kept by `keepState`, also over a reload of the window. */
 export function keptState(): unknown {
-  return vsCode().getState();
+  return sparseTunerPage.vsCode.getState();
 }
 
 /** Keeps a small JSON value for the next time this webview is made; a panel's host reads it too, to know what the panel showed. */
 export function keepState(state: unknown): void {
-  vsCode().setState(state);
+  sparseTunerPage.vsCode.setState(state);
 }

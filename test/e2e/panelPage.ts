@@ -7,10 +7,15 @@ import http from "node:http";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
 import type { Page } from "playwright-core";
+import { webviewDocument } from "../../src/extension/panel/webviewDocument.ts";
 import type { RunView, ToPanel } from "../../src/protocol/panelProtocol.ts";
 
 const built = path.resolve(import.meta.dirname, "../../dist/webview");
-const policy = "default-src 'none'; style-src 'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='; script-src 'nonce-panel'";
+/** What VS Code puts at a document's beginning. */
+const vsCodeApi = `<script nonce="panel">
+window.sent = [];
+window.acquireVsCodeApi = () => ({ postMessage: (message) => { sent.push(message.kind); window.onSent?.(message.kind); window.onMessage?.(message); }, getState() {}, setState() {} });
+</script>`;
 
 /** A run that trains. */
 export const someRun: RunView = {
@@ -32,13 +37,9 @@ export const someRun: RunView = {
 
 /** Serves a built webview on this machine alone. What it sends is kept by kind, and whole for who has exposed `onMessage` in the page. */
 export async function serveWebview(name: "panel" | "inspector"): Promise<{ url: string; close(): void }> {
-  const page = `<!DOCTYPE html><html><head><meta charset="UTF-8"><meta http-equiv="Content-Security-Policy" content="${policy}">
-<link rel="stylesheet" href="/${name}.css"></head><body class="vscode-dark"><main id="root"></main>
-<script nonce="panel">
-window.sent = [];
-window.acquireVsCodeApi = () => ({ postMessage: (message) => { sent.push(message.kind); window.onSent?.(message.kind); window.onMessage?.(message); }, getState() {}, setState() {} });
-</script>
-<script type="module" nonce="panel" src="/${name}.js"></script></body></html>`;
+  const page = webviewDocument({ language: "en", styleSource: "'self'", nonce: "panel", style: `/${name}.css`, program: `/${name}.js`, title: "" })
+    .replace("<meta name", `${vsCodeApi}<meta name`)
+    .replace("<body>", '<body class="vscode-dark">');
   const types: Record<string, string> = { js: "text/javascript", css: "text/css" };
   const server = http.createServer(async (request, response) => {
     const file = (request.url ?? "/").slice(1);

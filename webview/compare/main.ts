@@ -71,4 +71,3 @@ onThemeChange((next) => {
 addEventListener("error", ({ error, message }) => reportProblem(error ?? message));
 addEventListener("unhandledrejection", ({ reason }) => reportProblem(reason));
 root.setAttribute("aria-busy", "true");
-send({ kind: "ready" });

@@ -68,4 +68,3 @@ function receive(message: ToInspector): void {
 window.addEventListener("error", (event) => send({ kind: "problem", message: String(event.message) }));
 window.addEventListener("unhandledrejection", (event) => send({ kind: "problem", message: String(event.reason) }));
 onMessage<ToInspector>(receive);
-send({ kind: "ready" });

@@ -131,4 +131,3 @@ onMessage<ToPanel>((message) => {
 addEventListener("error", ({ error, message }) => reportProblem(error ?? message));
 addEventListener("unhandledrejection", ({ reason }) => reportProblem(reason));
 root.setAttribute("aria-busy", "true");
-send({ kind: "ready" });

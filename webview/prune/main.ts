@@ -201,4 +201,3 @@ onMessage<ToPrune>((message) => {
 addEventListener("error", ({ message }) => send({ kind: "problem", message: message.slice(0, 10_000) }));
 addEventListener("unhandledrejection", ({ reason }) => send({ kind: "problem", message: String(reason).slice(0, 10_000) }));
 root.setAttribute("aria-busy", "true");
-send({ kind: "ready" });

@@ -81,4 +81,3 @@ function showValues(container: HTMLElement, tensor: TensorEntry): void {
 addEventListener("error", ({ message }) => send({ kind: "problem", message: message.slice(0, 10_000) }));
 addEventListener("unhandledrejection", ({ reason }) => send({ kind: "problem", message: String(reason).slice(0, 10_000) }));
 onMessage<ToTensorFile>(receive);
-send({ kind: "ready" });
