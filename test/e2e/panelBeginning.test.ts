@@ -12,7 +12,10 @@ test("a panel shows what came while its program was fetched, and its charts when
   const browser = await chromium.launch({ executablePath: findBrowser(), args: browserArguments });
   t.after(() => browser.close());
   const page = await browser.newPage();
-  const { promise: released, resolve: release } = Promise.withResolvers<void>();
+  let release = () => {};
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
   await page.route("**/panel.js", async (route) => {
     await released;
     await route.continue();
