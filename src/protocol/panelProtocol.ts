@@ -1,6 +1,7 @@
 /**
  * What the extension host and the training panel say to each other by postMessage. The panel keeps nothing that the host cannot send again: it says `ready`,
- * gets one `hydrate` with all that is looked at first, when that is on the screen the rest of the run's history, and then changes. Types, and schemas for what comes from the panel; no I/O.
+ * gets one `hydrate` with all that is looked at first, when that is on the screen the rest of the run's history, and then changes. Types, and schemas for what
+ * comes from the panel; no I/O.
  * The rules to keep: the host checks every message of the panel by these schemas; typed arrays cross as they are, never as JSON; of frames only the latest
  * waits, and the next one is sent when the panel has shown the last, or the whole that it began with (`frameShown`).
  */
@@ -111,7 +112,7 @@ export type ToPanel =
       run: RunView;
       form: FormView | null;
       plan: PlanView;
-      /** As if the run had never been interrupted (see `history`), without the kinds in `chartedKinds`: those follow as `events`, at least one message of them. */
+      /** As if the run had never been interrupted (see `history`), without the kinds in `chartedKinds`: those follow in at least one message of `events`. */
       events: RunEvent[];
       /** The latest of each kind. */
       frames: HeatmapFrame[];

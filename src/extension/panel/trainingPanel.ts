@@ -28,7 +28,7 @@ import { webviewHtml, webviewOptions, webviewStrings } from "./webviewHtml.ts";
 
 export const trainingPanelType = "sparseTuner.trainingPanel";
 
-/** So many events take VS Code and the page some 20 ms to pass on and to take in. */
+/** To write and read so many events as JSON takes some 15 ms. */
 const eventsAtOnce = 10_000;
 /** Text changes this close together are planned once. */
 const settleMs = 30;

@@ -1,5 +1,5 @@
 /**
- * The text of a webview's document: a frame without content, whose program draws everything from messages. It knows no VS Code, so that tests make the same one.
+ * The text of a webview's document: a frame without content, whose program draws everything from messages. It knows no VS Code: tests make the same one.
  * The rule to keep: nothing that a person, a file or a run named gets into this text; scripts by nonce, styles from our own files only.
  */
 
@@ -8,7 +8,7 @@ const emptyStyle = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='";
 
 /**
  * Says `ready` while the page is still fetching its style and its program, and keeps what the host answers until the program takes it (webview/host.ts).
- * The host's answer takes as long as the fetching.
+ * The host's answer takes about as long as the fetching.
  */
 const beginning = `const page = globalThis.sparseTunerPage = { vsCode: acquireVsCodeApi(), messages: [], take: (message) => page.messages.push(message) };
 addEventListener("message", ({ data }) => page.take(data));
