@@ -21,16 +21,19 @@ export interface JsonOption {
   json: boolean;
 }
 
+/** `train`: begins a run. */
 export interface TrainOptions extends CommonOptions, JsonOption {
   runFile: string;
 }
 
+/** `resume`: goes on with a run that was stopped or killed. */
 export interface ResumeOptions extends CommonOptions, JsonOption {
   runFolder: string;
   /** Go on although base model, data or configuration are not what the run was started with. */
   acceptChanges: boolean;
 }
 
+/** `plan`: the memory a run would take, without its weights. */
 export interface PlanOptions extends CommonOptions, JsonOption {
   runFile: string;
 }
@@ -43,10 +46,12 @@ export interface CompareOptions extends CommonOptions, JsonOption {
   resume: boolean;
 }
 
+/** `preview`: the first batch of a run file's data. */
 export interface PreviewOptions extends CommonOptions {
   runFile: string;
 }
 
+/** `inspect`: a run's chosen blocks, or the values of one. */
 export interface InspectOptions extends CommonOptions, JsonOption {
   runFolder: string;
   block: BlockPlace | null;
@@ -54,6 +59,7 @@ export interface InspectOptions extends CommonOptions, JsonOption {
   step: number | null;
 }
 
+/** `evaluate --data`: loss and perplexity over rows. */
 export interface EvaluateOptions extends CommonOptions, JsonOption {
   /** A model folder, a run folder or an adapter's folder. */
   modelOrRun: string;
@@ -92,6 +98,7 @@ export interface EvaluatePerplexityOptions extends CommonOptions, JsonOption {
   sequenceLength: number | null;
 }
 
+/** `generate`: text that a model continues a prompt with. */
 export interface GenerateOptions extends CommonOptions, JsonOption {
   modelOrRun: string;
   /** The model an adapter's folder belongs to. */
@@ -113,6 +120,7 @@ export type ExportFormat = (typeof exportFormats)[number];
 export const exportDTypes = ["f32", "bf16"] as const;
 export type ExportDType = (typeof exportDTypes)[number];
 
+/** `export`: writes a run's result for other tools. */
 export interface ExportOptions extends CommonOptions {
   /** A run folder, or an adapter's. */
   runFolder: string;
@@ -133,6 +141,7 @@ export interface DeltaOptions extends CommonOptions {
   delta: string;
 }
 
+/** `prune`: writes a model with zeros in the place of what counts least. */
 export interface PruneCommandOptions extends CommonOptions, JsonOption {
   /** A model folder. */
   model: string;
@@ -155,6 +164,7 @@ export interface PruneCommandOptions extends CommonOptions, JsonOption {
   threads: number | null;
 }
 
+/** `init`: writes a random model. */
 export interface InitOptions extends CommonOptions {
   /** A Hugging Face config.json. */
   configFile: string;
@@ -163,6 +173,7 @@ export interface InitOptions extends CommonOptions {
   seed: number;
 }
 
+/** `bench`: measures speed and memory. */
 export interface BenchOptions extends CommonOptions, JsonOption {
   /** A Python with torch to compare with, or null. */
   peer: string | null;
@@ -173,6 +184,7 @@ export interface BenchOptions extends CommonOptions, JsonOption {
   model: BenchModelName;
 }
 
+/** `doctor`: says what this machine can be used for, and installs what is asked for. */
 export interface DoctorOptions extends CommonOptions, JsonOption {
   /** What is installed instead of looking. */
   install?: "tensorflow" | null;
@@ -180,6 +192,7 @@ export interface DoctorOptions extends CommonOptions, JsonOption {
   registry?: string | null;
 }
 
+/** `demo`, which `npm start` runs: the bundled model tuned with SMT. */
 export interface DemoOptions extends CommonOptions, JsonOption {
   /** Folder that holds run folders. */
   output: string;
